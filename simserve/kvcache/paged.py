@@ -1,0 +1,187 @@
+"""vLLM's KV-cache manager for one group of full-attention layers: block tables, prefix hits, publishing.
+
+The leading blocks of a sequence that another request may share are counted and hashed one by one; the
+rest is private and moves as one extent (see `block_pool`). Both give the same free queue, block for block.
+Rules 7 to 9 of vLLM 0.19.0's decision logs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Protocol
+
+from simserve.kvcache.block_pool import BlockPool
+from simserve.kvcache.prefix_keys import block_keys, stream_at, token_segments
+from simserve.workload.request import Request
+
+Hits = list[int]
+
+
+class Table(Protocol):
+    """What a sequence keeps for the cache; only the cache mutates it.
+
+    Attributes:
+        blocks: Block ids in token order.
+        shared_limit: How many leading blocks may be shared with another request (-1: not known yet).
+        keys: Keys of the leading blocks, as far as they have been asked for.
+        published: How many leading full blocks are in the cache.
+    """
+
+    request: Request
+    blocks: list[int]
+    shared_limit: int
+    keys: list[int]
+    published: int
+
+
+class PagedCache:
+    """Block tables over one pool; every method that takes a sequence mutates its `Table` fields.
+
+    Args:
+        pool: The blocks.
+        block_size: Tokens per block.
+        enable_prefix_caching: Publish full blocks and look them up.
+        drop_last_hit: EAGLE needs the hidden state of the last hit block again: one hit block fewer.
+    """
+
+    def __init__(
+        self, pool: BlockPool, block_size: int, *, enable_prefix_caching: bool, drop_last_hit: bool = False
+    ) -> None:
+        self.pool = pool
+        self.block_size = block_size
+        self.enable_prefix_caching = enable_prefix_caching
+        self._drop_last_hit = drop_last_hit
+
+    def attach(self, table: Table) -> None:
+        """Prepare the table of a request that has just been added."""
+        if self.enable_prefix_caching:
+            table.shared_limit = table.request.shared_tokens // self.block_size
+        else:
+            table.shared_limit = 0
+
+    def lookup(self, table: Table, known_tokens: int) -> tuple[Hits, int]:
+        """Return the hit blocks of a sequence and how many tokens they hold; at least one token misses."""
+        limit = min((known_tokens - 1) // self.block_size, table.shared_limit)
+        if limit <= 0:
+            return [], 0
+        keys = self._keys(table, limit)
+        hits = self.pool.find(keys if len(keys) <= limit else keys[:limit])
+        if self._drop_last_hit and hits:
+            hits.pop()
+        return hits, len(hits) * self.block_size
+
+    def fits(self, table: Table, hits: Hits, tokens: int) -> bool:
+        """Return whether `tokens` tokens of a sequence without blocks would fit beside its hits."""
+        pool = self.pool
+        need = -(-tokens // self.block_size) - len(hits)
+        if need > pool.num_free:
+            return False
+        return not hits or need + pool.count_idle(hits) <= pool.num_free
+
+    def admit(self, table: Table, hits: Hits, hit_tokens: int, tokens: int) -> bool:
+        """Give a sequence without blocks its hits and blocks up to `tokens` tokens, or nothing and False."""
+        if not self.fits(table, hits, tokens):
+            return False
+        if hits:
+            self.pool.touch(hits)
+            table.blocks = hits
+            table.published = len(hits)
+        return self.grow(table, hit_tokens, tokens)
+
+    def grow(self, table: Table, computed_tokens: int, tokens: int) -> bool:
+        """Extend the table to hold `tokens` tokens, or change nothing and return False."""
+        blocks = table.blocks
+        held = len(blocks)
+        need = -(-tokens // self.block_size) - held
+        if need <= 0:
+            return True
+        if need > self.pool.num_free:
+            return False
+        taken = self.pool.take(need)
+        if held < table.shared_limit:
+            self.pool.own(taken[: table.shared_limit - held])
+        blocks += taken
+        return True
+
+    def publish(self, table: Table, tokens: int) -> None:
+        """Enter the full blocks of the first `tokens` tokens into the cache."""
+        full = tokens // self.block_size
+        begin = table.published
+        if full <= begin or not self.enable_prefix_caching:
+            return
+        table.published = full
+        end = min(full, table.shared_limit)
+        if begin < end:
+            self.pool.publish(table.blocks[begin:end], self._keys(table, end)[begin:end])
+
+    def release(self, table: Table) -> None:
+        """Return all blocks, the last first. They stay hittable until they are taken again."""
+        blocks, limit = table.blocks, table.shared_limit
+        if limit < len(blocks):
+            self.pool.release_private(blocks[limit:], max(0, table.published - limit))
+        if limit:
+            self.pool.release(reversed(blocks[:limit]))
+        table.blocks = []
+        table.published = 0
+
+    def evict_all(self, table: Table) -> None:
+        """Return all blocks of a preempted sequence, which may find its own published blocks again.
+
+        Its private blocks become shareable (with itself, later), so they are hashed one by one from now on.
+        """
+        blocks, limit = table.blocks, table.shared_limit
+        if self.enable_prefix_caching and limit < sys.maxsize:
+            table.shared_limit = sys.maxsize
+            table.keys = []
+            self.pool.own(blocks[limit:])
+            if table.published > limit:
+                keys = self._keys(table, table.published)
+                self.pool.publish(blocks[limit : table.published], keys[limit : table.published])
+        self.release(table)
+
+    def missed_stream(self, table: Table, hits: Hits) -> int | None:
+        """Return the stream that ends the first block that was not hit, or None if it has no such block."""
+        end = (len(hits) + 1) * self.block_size
+        if len(hits) >= table.shared_limit:
+            return None
+        return stream_at(token_segments(table.request), end - 1)
+
+    # -- what logs and checks ask for ------------------------------------------------------------------
+
+    def block_ids(self, table: Table) -> list[int]:
+        """Return a copy of the block table."""
+        return list(table.blocks)
+
+    def count_cached(self, tables: Iterable[Table]) -> int:
+        """Return the number of distinct cached keys, given the tables that hold blocks."""
+        private = sum(max(0, table.published - table.shared_limit) for table in tables)
+        return self.pool.num_cached + private
+
+    def common_prefix_blocks(self, table: Table, holders: int) -> int | list[int]:
+        """Return how many leading blocks of a table are referenced by all `holders` tables."""
+        if not self.enable_prefix_caching:
+            return 0
+        if holders == 1:
+            return len(table.blocks)
+        count = 0
+        for block in table.blocks[: table.shared_limit]:
+            if self.pool.references[block] != holders:
+                break
+            count += 1
+        return count
+
+    def check_integrity(self, tables: Iterable[Table]) -> None:
+        """Check the pool against the tables that hold blocks. Raises IntegrityError."""
+        held = list(tables)
+        self.pool.check_integrity(
+            [table.blocks[: table.shared_limit] for table in held],
+            [table.blocks[table.shared_limit :] for table in held],
+        )
+
+    def _keys(self, table: Table, blocks: int) -> list[int]:
+        if len(table.keys) < blocks:
+            request = table.request
+            ends = (request.prompt_tokens + request.max_tokens) // self.block_size
+            table.keys = block_keys(token_segments(request), self.block_size, min(ends, table.shared_limit))
+        return table.keys

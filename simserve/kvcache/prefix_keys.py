@@ -1,0 +1,68 @@
+"""Keys of a prompt's blocks: two blocks have the same key exactly when all tokens up to their end are the same.
+
+vLLM chains a hash over every block's tokens. Here tokens are segments of streams, so the identity of a
+prefix is the chain of its segments and how far it reaches into the last one. A segment's anchor is a hash
+of that chain; the key of the prefix ending `n` tokens into the stream is `anchor + n`, so the keys of all
+blocks of a segment are one `range`. Anchors have 62 bits: the ranges of a million segments of ten
+thousand tokens overlap with a probability of about 1e-3 * 1e-6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from simserve.workload.request import Request, Segment
+
+_ANCHOR_MASK = (1 << 62) - 1
+# Streams of tokens that no other request has; below every stream that a workload may use.
+PRIVATE_STREAM_BASE = -(1 << 40)
+
+
+def token_segments(request: Request) -> list[Segment]:
+    """Return the segments of prompt and output, with neighbours merged where they continue each other.
+
+    Merging makes the list canonical: equal token sequences have equal lists.
+    """
+    prompt = request.prompt or (
+        Segment(PRIVATE_STREAM_BASE - request.id, 0, request.prompt_tokens),
+    )
+    merged: list[Segment] = []
+    for segment in (*prompt, Segment(request.output_stream, 0, request.max_tokens)):
+        if not segment.length:
+            continue
+        last = merged[-1] if merged else None
+        if last and last.stream == segment.stream and last.start + last.length == segment.start:
+            merged[-1] = Segment(last.stream, last.start, last.length + segment.length)
+        else:
+            merged.append(segment)
+    return merged
+
+
+def block_keys(segments: Sequence[Segment], block_size: int, blocks: int) -> list[int]:
+    """Return the keys of the first `blocks` full blocks of a token sequence (fewer if it is shorter)."""
+    keys: list[int] = []
+    anchor = 0
+    begin = 0
+    for stream, start, length in segments:
+        anchor = hash((anchor, stream, start)) & _ANCHOR_MASK
+        end = begin + length
+        # Ends of full blocks that lie in this segment: multiples of block_size in (begin, end].
+        first = (begin // block_size + 1) * block_size
+        if first <= end:
+            origin = anchor + start - begin
+            keys.extend(range(origin + first, origin + end + 1, block_size))
+            if len(keys) >= blocks:
+                del keys[blocks:]
+                return keys
+        anchor += length
+        begin = end
+    return keys
+
+
+def stream_at(segments: Sequence[Segment], position: int) -> int | None:
+    """Return the stream of the token at `position`, or None past the end."""
+    for stream, _, length in segments:
+        if position < length:
+            return stream
+        position -= length
+    return None

@@ -1,0 +1,87 @@
+"""The record of a run: what every engine wrote, in columns. Every figure is derived from it afterwards.
+
+Times are integer nanoseconds of the simulated clock. A step's number counts the steps of its instance from 0.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+
+
+def _int64() -> array[int]:
+    return array("q")
+
+
+# Status of a request at the end of the run.
+COMPLETED, FAILED, UNFINISHED = "completed", "failed", "unfinished"
+
+
+@dataclass(slots=True)
+class StepLog:
+    """Steps of one instance: end times of all, and one row a stretch of steps with the same batch.
+
+    Attributes:
+        end_ns: End of step i (last pipeline stage), non-decreasing.
+        first_step, steps: The stretch: its first step's number and how many steps it has.
+        start_ns: When the stretch's first step started to execute.
+        prefill_tokens, decode_tokens: Tokens per step of the stretch (the same in each of its steps).
+        running, waiting: Requests running (in the scheduler's running list) and waiting, as of the
+            stretch's start, after that step's schedule().
+        used_blocks: KV blocks owned by running requests, likewise.
+        num_blocks: Usable KV blocks of the instance.
+    """
+
+    instance: int
+    num_blocks: int
+    end_ns: array[int] = field(default_factory=_int64)
+    first_step: array[int] = field(default_factory=_int64)
+    steps: array[int] = field(default_factory=_int64)
+    start_ns: array[int] = field(default_factory=_int64)
+    prefill_tokens: array[int] = field(default_factory=_int64)
+    decode_tokens: array[int] = field(default_factory=_int64)
+    running: array[int] = field(default_factory=_int64)
+    waiting: array[int] = field(default_factory=_int64)
+    used_blocks: array[int] = field(default_factory=_int64)
+
+
+@dataclass(slots=True)
+class RequestLog:
+    """Requests of the whole run, a row each, in the order in which they ended (then unfinished ones by id).
+
+    Attributes:
+        arrival_ns: When the client sent it (a due request held back by the client's own cap is not sent yet).
+        instance: Index of the instance, -1 if it never reached one.
+        first_step: First step in which it was scheduled, -1 if never.
+        first_token_step: The step that sampled its first token, -1 if none.
+        finish_step: The step that sampled its last token, -1 if it did not complete.
+        output_tokens: Tokens generated.
+        cached_tokens: Prompt tokens found in the prefix cache at first admission.
+        status: COMPLETED, FAILED or UNFINISHED.
+        reason: "length" or "stop" when completed, else why not ("rejected: queue full", "timeout", ...).
+        end_ns: When it ended for the client: end of the finish step, or the moment it failed; -1 unfinished.
+        token_steps: By request id, the step of every generated token where that is not simply
+            first_token_step, first_token_step + 1, ..., finish_step; else absent.
+        spans: By request id, `(kind, first_step, last_step, tokens)` in order, kinds "prefill", "decode",
+            "preempted" (tokens 0) and "transfer", where the request was not simply: one prefill from
+            first_step to first_token_step, then decode to finish_step; else absent.
+    """
+
+    request_id: array[int] = field(default_factory=_int64)
+    session: list[str] = field(default_factory=list)
+    tenant: list[str] = field(default_factory=list)
+    slo_class: list[str] = field(default_factory=list)
+    arrival_ns: array[int] = field(default_factory=_int64)
+    prompt_tokens: array[int] = field(default_factory=_int64)
+    output_tokens: array[int] = field(default_factory=_int64)
+    cached_tokens: array[int] = field(default_factory=_int64)
+    instance: array[int] = field(default_factory=_int64)
+    first_step: array[int] = field(default_factory=_int64)
+    first_token_step: array[int] = field(default_factory=_int64)
+    finish_step: array[int] = field(default_factory=_int64)
+    end_ns: array[int] = field(default_factory=_int64)
+    preemptions: array[int] = field(default_factory=_int64)
+    status: list[str] = field(default_factory=list)
+    reason: list[str] = field(default_factory=list)
+    token_steps: dict[int, array[int]] = field(default_factory=dict)
+    spans: dict[int, list[tuple[str, int, int, int]]] = field(default_factory=dict)

@@ -1,0 +1,65 @@
+"""One registry for every kind of policy: engines, schedulers, routers, orders, eviction.
+
+A policy is found by its registered name, or by `package.module:Class` if it is importable already.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from simserve.errors import InputError, UnknownNameError
+
+_POLICIES: dict[str, dict[str, Any]] = {}
+# Modules whose import registers the built-in policies of a kind; imported on first use, so that
+# `simserve --help` pays for none of them.
+_BUILTIN_MODULES: dict[str, tuple[str, ...]] = {
+    "engine": ("simserve.scheduler.vllm",),
+    "router": ("simserve.cluster.routers",),
+}
+
+
+def register(kind: str, name: str) -> Callable[[Any], Any]:
+    """Return a decorator that registers a class or function as policy `name` of `kind`."""
+
+    def add(policy: Any) -> Any:
+        _POLICIES.setdefault(kind, {})[name] = policy
+        return policy
+
+    return add
+
+
+def names(kind: str) -> list[str]:
+    """Return the registered names of a kind, sorted."""
+    for module in _BUILTIN_MODULES.get(kind, ()):
+        importlib.import_module(module)
+    return sorted(_POLICIES.get(kind, {}))
+
+
+def lookup(kind: str, name: str) -> Any:
+    """Return the policy registered as `name`, or imported from `package.module:Class`.
+
+    Raises:
+        UnknownNameError: If no such policy is registered.
+        InputError: If `package.module:Class` cannot be imported.
+    """
+    if ":" in name:
+        return _import_policy(kind, name)
+    valid = names(kind)
+    if name not in valid:
+        raise UnknownNameError(kind, name, valid)
+    return _POLICIES[kind][name]
+
+
+def describe(kind: str) -> dict[str, str]:
+    """Return the first docstring line of every policy of a kind, by name."""
+    return {name: (lookup(kind, name).__doc__ or "").strip().split("\n")[0] for name in names(kind)}
+
+
+def _import_policy(kind: str, path: str) -> Any:
+    module_name, _, attribute = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"cannot import {kind} {path!r}: {error}") from error

@@ -1,0 +1,377 @@
+"""vLLM's V1 scheduler, step by step and sequence by sequence: the reference that the fast one must equal.
+
+There are no prefill and decode phases: every step moves each sequence's computed tokens towards the tokens
+it knows. Rules 1 to 16 of vLLM 0.19.0's decision logs (`docs/background/vllm-scheduler.md`).
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from typing import Any
+
+from simserve.kvcache.block_pool import BlockPool
+from simserve.kvcache.grouped import GroupedCache
+from simserve.kvcache.paged import PagedCache
+from simserve.cost.timer import Chunk
+from simserve.scheduler.batch import Batch, Entry
+from simserve.scheduler.config import SchedulerConfig
+from simserve.scheduler.sequence import FINISHED, PREEMPTED, RUNNING, WAITING, Sequence
+from simserve.scheduler.vllm.observation import Observation
+from simserve.scheduler.waiting import FCFSQueue, PriorityQueue
+from simserve.workload.request import Request
+
+# Why admission stopped in the last schedule(); decides for how long that holds.
+EMPTY, SEATS, MEMORY, OTHER = range(4)
+
+
+class StepwiseScheduler:
+    """`schedule()` picks the next batch, `complete(batch)` takes its outputs; several may be in flight.
+
+    Args:
+        config: Options.
+        observe: Fill `Batch.observed` with what decision logs hold (slower).
+
+    Attributes:
+        running: Sequences with a seat, in order of admission.
+        waiting: The queue of those without.
+        pool: The block pool.
+        preempted: Sequences preempted by the last schedule(), in order.
+        observation: What the last schedule() did, when observing (also when it scheduled nothing).
+    """
+
+    def __init__(self, config: SchedulerConfig, *, observe: bool = False) -> None:
+        self.config = config
+        self.observe = observe
+        self.running: list[Sequence] = []
+        self.waiting: FCFSQueue | PriorityQueue = (
+            FCFSQueue() if config.policy == "fcfs" else PriorityQueue()
+        )
+        self.sequences: dict[int, Sequence] = {}
+        self.preempted: list[Sequence] = []
+        self.observation: Observation | None = None
+        self.steps = 0
+        self.pool = BlockPool(config.num_gpu_blocks, observe=observe)
+        self.cache: Any = _build_cache(config, self.pool)
+        self.admission = EMPTY
+        speculative = config.speculative
+        self._drafts = speculative.num_speculative_tokens if speculative else 0
+        self._lookahead = speculative.lookahead_tokens if speculative else 0
+        windows = [group.window for group in config.kv_groups if group.window]
+        self._window = min(windows) if windows else None
+        self._admissions = 0
+
+    # -- requests in and out ----------------------------------------------------------------------------
+
+    @property
+    def has_unfinished(self) -> bool:
+        """Whether any request waits or runs."""
+        return bool(self.sequences)
+
+    def add(self, request: Request, arrival_order: float) -> Sequence:
+        """Queue a request. `arrival_order` is vLLM's arrival_time: the tie-break between equal priorities."""
+        sequence = Sequence(request, arrival_order, self.config.max_model_len)
+        self.cache.attach(sequence)
+        self.sequences[request.id] = sequence
+        self.waiting.push(sequence)
+        return sequence
+
+    def abort(self, request_id: int) -> Sequence | None:
+        """Drop a request and free its blocks at once; what is in flight for it is ignored later."""
+        sequence = self.sequences.get(request_id)
+        if sequence is None:
+            return None
+        if sequence.status == RUNNING:
+            self.running.remove(sequence)
+        else:
+            self.waiting.discard(sequence)
+        self._end(sequence)
+        return sequence
+
+    # -- one step ---------------------------------------------------------------------------------------
+
+    def schedule(self) -> Batch | None:
+        """Decide the next step: running sequences first, then, if nobody was preempted, the waiting ones."""
+        batch = Batch(self.steps)
+        self.preempted = []
+        if self.observe:
+            self.observation = batch.observed = Observation(self)
+        budget = self._schedule_running(batch, self.config.max_num_batched_tokens)
+        self.admission = OTHER
+        if not self.preempted:
+            self._schedule_waiting(batch, budget)
+        if self.observe:
+            batch.observed.finish(batch, self)
+        if not batch.entries:
+            return None
+        self._commit(batch)
+        return batch
+
+    def _schedule_running(self, batch: Batch, budget: int) -> int:
+        index = 0
+        while index < len(self.running) and budget > 0:
+            sequence = self.running[index]
+            index += 1
+            want = self._count_wanted(sequence, budget)
+            if want <= 0:
+                continue
+            tokens = min(sequence.computed + want + self._lookahead, self.config.max_model_len)
+            while not self.cache.grow(sequence, sequence.computed, tokens):
+                victim = self._choose_victim()
+                scheduled = self._preempt(victim, batch)
+                if scheduled is not None:
+                    budget += scheduled.tokens
+                    index -= 1
+                if victim is sequence:
+                    return budget
+            drafts = max(0, want + sequence.computed - sequence.known - sequence.inflight)
+            self.cache.publish(sequence, min(sequence.computed + want, sequence.known))
+            sequence.drafts = 0
+            batch.entries.append(Entry(sequence, want, sequence.computed, drafts))
+            budget -= want
+        return budget
+
+    def _count_wanted(self, sequence: Sequence, budget: int) -> int:
+        config = self.config
+        request = sequence.request
+        if (
+            sequence.inflight > 0
+            and sequence.computed + 2 - sequence.inflight >= request.prompt_tokens + request.max_tokens
+        ):
+            return 0  # its last token is in flight (asynchronous scheduling)
+        want = sequence.known + sequence.drafts + sequence.inflight - sequence.computed
+        if 0 < config.long_prefill_token_threshold < want:
+            want = config.long_prefill_token_threshold
+        return min(want, budget, config.max_model_len - 1 - sequence.computed)
+
+    def _schedule_waiting(self, batch: Batch, budget: int) -> None:
+        config = self.config
+        while self.waiting:
+            if budget <= 0:
+                return
+            if len(self.running) >= config.max_num_seqs:
+                self.admission = SEATS
+                return
+            sequence = self.waiting.head()
+            hits, hit_tokens = self.cache.lookup(sequence, sequence.known)
+            want = sequence.known - hit_tokens
+            if 0 < config.long_prefill_token_threshold < want:
+                want = config.long_prefill_token_threshold
+            if not config.enable_chunked_prefill and want > budget:
+                return
+            want = min(want, budget)
+            whole = min(sequence.known, config.max_model_len)
+            if (
+                config.scheduler_reserve_full_isl and not self.cache.fits(sequence, hits, whole)
+            ) or not self.cache.admit(sequence, hits, hit_tokens, hit_tokens + want):
+                self.admission = MEMORY
+                return
+            self.waiting.pop_head()
+            self._seat(sequence, hit_tokens, batch)
+            self.cache.publish(sequence, min(hit_tokens + want, sequence.known))
+            batch.entries.append(Entry(sequence, want, hit_tokens, 0))
+            budget -= want
+        self.admission = EMPTY
+
+    def _seat(self, sequence: Sequence, hit_tokens: int, batch: Batch) -> None:
+        """Move an admitted sequence to the running list."""
+        if batch.observed:
+            batch.observed.admit(sequence)
+        sequence.status = RUNNING
+        sequence.computed = hit_tokens
+        sequence.tenure_start = self.steps
+        sequence.tenure_hit = hit_tokens
+        sequence.join_step = -1
+        sequence.decoding = False
+        if sequence.cached_tokens < 0:
+            sequence.cached_tokens = hit_tokens
+            sequence.first_step = self.steps
+        else:
+            assert sequence.spans is not None
+            _, first, _, _ = sequence.spans[-1]
+            sequence.spans[-1] = ("preempted", first, self.steps - 1, 0)
+        self._admissions += 1
+        sequence.order = self._admissions
+        self.running.append(sequence)
+
+    # -- preemption by recompute ------------------------------------------------------------------------
+
+    def _choose_victim(self) -> Sequence:
+        if self.config.policy == "priority":
+            return max(self.running, key=lambda s: (s.request.priority, s.arrival_order))
+        return self.running[-1]
+
+    def _preempt(self, victim: Sequence, batch: Batch) -> Entry | None:
+        """Take a sequence's blocks and seat; returns its entry in this batch if it was scheduled already."""
+        scheduled = None
+        if self.config.policy == "priority":
+            for entry in batch.entries:
+                if entry.sequence is victim:
+                    scheduled = entry
+                    batch.entries.remove(entry)
+                    break
+        self.running.remove(victim)
+        self._recompute_later(victim)
+        return scheduled
+
+    def _recompute_later(self, victim: Sequence) -> None:
+        self.cache.evict_all(victim)
+        victim.close_tenure(self.steps - 1, victim.computed - victim.join_tokens)
+        assert victim.spans is not None
+        victim.spans.append(("preempted", self.steps, self.steps, 0))
+        victim.computed = 0
+        victim.drafts = 0
+        victim.decoding = False
+        victim.preemptions += 1
+        victim.status = PREEMPTED
+        self.waiting.push_back(victim)
+        self.preempted.append(victim)
+
+    # -- after the decision -----------------------------------------------------------------------------
+
+    def _commit(self, batch: Batch) -> None:
+        """Count the scheduled tokens as computed at once: the next chunk can be scheduled meanwhile."""
+        self.steps += 1
+        is_async = self.config.async_scheduling
+        for entry in batch.entries:
+            sequence = entry.sequence
+            sequence.computed += entry.tokens
+            expected = sequence.known + sequence.inflight
+            if sequence.decoding and entry.tokens == 1:
+                batch.decodes += 1
+                batch.context_tokens += entry.computed_before + 1
+                if self._window:
+                    batch.window_tokens += min(entry.computed_before + 1, self._window)
+            else:
+                batch.chunks.append(Chunk(entry.tokens, entry.computed_before))
+            if sequence.computed < expected:
+                continue
+            entry.samples = True
+            entry.drafts = sequence.computed - expected
+            batch.samples += 1 + entry.drafts
+            if not sequence.decoding:
+                sequence.decoding = True
+                sequence.join_step = batch.step
+                sequence.join_tokens = sequence.computed
+            if is_async:
+                sequence.inflight += 1 + entry.drafts
+                sequence.drafts = self._drafts
+        self._snapshot(batch)
+
+    def _snapshot(self, batch: Batch) -> None:
+        batch.running = len(self.running)
+        batch.waiting = len(self.waiting)
+        batch.used_blocks = self.pool.num_blocks - 1 - self.pool.num_free
+
+    def complete(self, batch: Batch) -> list[Sequence]:
+        """Take the outputs of a batch; ended sequences leave and free their blocks. Returns those."""
+        ended = []
+        for entry in batch.entries:
+            sequence = entry.sequence
+            if sequence.status == FINISHED or not entry.samples:
+                continue
+            generated = 1
+            if entry.drafts:
+                accepted = self.config.speculative.accept(  # type: ignore[union-attr]
+                    sequence.request.id, sequence.verified_steps, entry.drafts
+                )
+                sequence.verified_steps += 1
+                generated += accepted
+                rejected = entry.drafts - accepted
+                if sequence.computed > 0:
+                    sequence.computed -= rejected
+                if sequence.inflight > 0:
+                    sequence.inflight -= rejected
+            if self._take_outputs(sequence, generated, batch):
+                ended.append(sequence)
+        return ended
+
+    def _take_outputs(self, sequence: Sequence, generated: int, batch: Batch) -> bool:
+        """Append output tokens; returns whether the sequence has ended."""
+        generated = min(generated, sequence.limit - sequence.outputs)
+        sequence.outputs += generated
+        sequence.known += generated
+        if batch.observed:
+            batch.observed.tokens_out[sequence.request.id] = generated
+        if sequence.token_steps is None:
+            sequence.token_steps = array("q")
+        sequence.token_steps.extend([batch.step] * generated)
+        if sequence.first_token_step < 0:
+            sequence.first_token_step = batch.step
+        if self.config.async_scheduling:
+            sequence.inflight -= generated
+        if sequence.outputs >= sequence.limit:
+            sequence.finish_step = batch.step
+            self._finish(sequence)
+            return True
+        if self.config.async_scheduling:
+            if sequence.status == RUNNING:
+                self.cache.publish(sequence, sequence.computed - sequence.inflight)
+        elif self._drafts:
+            sequence.drafts = self._drafts
+        return False
+
+    def _finish(self, sequence: Sequence) -> None:
+        if self.config.async_scheduling and sequence.status == RUNNING:
+            self.cache.publish(sequence, sequence.computed - sequence.inflight)
+        if sequence.spans is not None:
+            if sequence.status == RUNNING:
+                sequence.close_tenure(sequence.finish_step, sequence.known - sequence.join_tokens - 1)
+            else:
+                sequence.spans.pop()  # it ended by the token that was in flight when it was preempted
+        if sequence.status == RUNNING:
+            self.running.remove(sequence)
+        else:
+            self.waiting.discard(sequence)
+        self._end(sequence)
+
+    def _end(self, sequence: Sequence) -> None:
+        self.cache.release(sequence)
+        sequence.status = FINISHED
+        sequence.keys = []
+        del self.sequences[sequence.request.id]
+
+    # -- what routers, logs and checks ask for ----------------------------------------------------------
+
+    def cached_prefix_tokens(self, request: Request) -> int:
+        """Return how many tokens of a prompt the cache holds now; changes nothing."""
+        probe = Sequence(request, 0.0, self.config.max_model_len)
+        self.cache.attach(probe)
+        return int(self.cache.lookup(probe, request.prompt_tokens)[1])
+
+    def common_prefix_blocks(self) -> int | list[int]:
+        """Return vLLM's num_common_prefix_blocks: leading blocks that all running sequences share."""
+        if not self.running:
+            return 0 if len(self.config.kv_groups) == 1 else [0] * len(self.config.kv_groups)
+        result: int | list[int] = self.cache.common_prefix_blocks(self.running[0], len(self.running))
+        return result
+
+    @property
+    def num_cached(self) -> int:
+        """Distinct hashes in the prefix cache."""
+        return int(self.cache.count_cached(self.running))
+
+    def check_integrity(self) -> None:
+        """Check pool and tables: no block lost, none owned twice, references add up. Raises IntegrityError."""
+        self.cache.check_integrity(self.running)
+        for sequence in self.waiting:
+            assert sequence.status in (WAITING, PREEMPTED), sequence
+            assert not sequence.blocks, sequence
+
+
+def _build_cache(config: SchedulerConfig, pool: BlockPool) -> PagedCache | GroupedCache:
+    eagle = config.speculative is not None and config.speculative.method == "eagle"
+    if config.kv_groups == (type(config.kv_groups[0])(None),):
+        return PagedCache(
+            pool,
+            config.block_size,
+            enable_prefix_caching=config.enable_prefix_caching,
+            drop_last_hit=eagle,
+        )
+    return GroupedCache(
+        pool,
+        config.block_size,
+        [group.window for group in config.kv_groups],
+        enable_prefix_caching=config.enable_prefix_caching,
+        drop_last_hit=eagle,
+    )
