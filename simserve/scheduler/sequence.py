@@ -33,7 +33,7 @@ class Sequence:
         decoding: Whether it has sampled since it was last admitted.
         tenure_start, tenure_hit: Step of its last admission, and the tokens it found cached then.
         join_step, join_tokens: The step that sampled first since then, and the tokens computed by then.
-        cohort, join_ordinal, finish_ordinal: Its place in a group of steady decoders, see `vllm.cohort`.
+        cohort, join_ordinal, steady_tokens, finish_ordinal: Its place in a group of steady decoders, see `vllm.cohort`.
         owner: The engine's own record of the request; the scheduler never looks at it.
     """
 
@@ -41,7 +41,7 @@ class Sequence:
         "arrival_order", "blocks", "cached_tokens", "cohort", "computed", "decoding", "drafts",
         "finish_ordinal", "finish_step", "first_step", "first_token_step", "foreseen", "inflight",
         "join_ordinal", "join_step", "join_tokens", "keys", "known", "limit", "order", "outputs", "owner",
-        "preemptions", "published", "reason", "request", "shared_limit", "spans", "status",
+        "preemptions", "published", "reason", "request", "shared_limit", "spans", "status", "steady_tokens",
         "tenure_hit", "tenure_start", "token_steps", "verified_steps",
     )  # fmt: skip
 
@@ -75,11 +75,23 @@ class Sequence:
         self.join_step = -1
         self.join_tokens = 0
         self.join_ordinal = 0
+        self.steady_tokens = 0
         self.finish_ordinal = 0
         self.token_steps: array[int] | None = None
         self.spans: list[tuple[str, int, int, int]] | None = None
         self.cohort: Cohort | None = None
         self.owner: Any = None
+
+    def note_tokens(self, step: int, count: int) -> None:
+        """Count output tokens sampled by a step; their steps are kept only once they are not consecutive."""
+        if self.first_token_step < 0:
+            self.first_token_step = step
+        if self.token_steps is None and (count != 1 or step != self.first_token_step + self.outputs):
+            self.token_steps = array("q", range(self.first_token_step, self.first_token_step + self.outputs))
+        if self.token_steps is not None:
+            self.token_steps.extend([step] * count)
+        self.outputs += count
+        self.known += count
 
     def close_tenure(self, last_step: int, decode_tokens: int) -> None:
         """Append the spans of the stay in the running list that ends with `last_step`."""

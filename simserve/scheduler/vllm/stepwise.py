@@ -6,8 +6,6 @@ it knows. Rules 1 to 16 of vLLM 0.19.0's decision logs (`docs/background/vllm-sc
 
 from __future__ import annotations
 
-import sys
-from array import array
 from typing import Any
 
 from simserve.kvcache.block_pool import BlockPool
@@ -289,15 +287,9 @@ class StepwiseScheduler:
     def _take_outputs(self, sequence: Sequence, generated: int, batch: Batch) -> bool:
         """Append output tokens; returns whether the sequence has ended."""
         generated = min(generated, sequence.limit - sequence.outputs)
-        sequence.outputs += generated
-        sequence.known += generated
         if batch.observed:
             batch.observed.tokens_out[sequence.request.id] = generated
-        if sequence.token_steps is None:
-            sequence.token_steps = array("q")
-        sequence.token_steps.extend([batch.step] * generated)
-        if sequence.first_token_step < 0:
-            sequence.first_token_step = batch.step
+        sequence.note_tokens(batch.step, generated)
         if self.config.async_scheduling:
             sequence.inflight -= generated
         if sequence.outputs >= sequence.limit:
@@ -305,7 +297,7 @@ class StepwiseScheduler:
             self._finish(sequence)
             return True
         if self.config.async_scheduling:
-            if sequence.status == RUNNING:
+            if sequence.status == RUNNING and sequence.cohort is None:
                 self.cache.publish(sequence, sequence.computed - sequence.inflight)
         elif self._drafts:
             sequence.drafts = self._drafts
