@@ -8,7 +8,6 @@ chunk ahead of a decoder in the running list) goes step by step through the base
 
 from __future__ import annotations
 
-from collections import deque
 from typing import NamedTuple
 
 from simserve.cost.timer import Chunk
@@ -51,7 +50,6 @@ class VllmScheduler(StepwiseScheduler):
         # Completions between two consecutive schedules of the same sequence (asynchronous scheduling).
         self._lag = config.queue_depth if config.async_scheduling else 1
         self._consecutive = config.async_scheduling or config.pipeline_parallel_size == 1
-        self._in_flight: deque[Batch] = deque()
         self._partials: list[Sequence] = []
         # The cohort whose turn it is: always the same one with asynchronous scheduling, else the one that
         # has just completed (None while all are in flight).
@@ -73,10 +71,8 @@ class VllmScheduler(StepwiseScheduler):
         if self._steady:
             return self._schedule_steady()
         batch = super().schedule()
-        if batch is not None:
-            self._in_flight.append(batch)
-            if self._can_jump and not self.preempted:
-                self._enter_aggregate(batch)
+        if batch is not None and self._can_jump and not self.preempted:
+            self._enter_aggregate(batch)
         return batch
 
     def _fits_aggregate(self) -> bool:
@@ -211,9 +207,8 @@ class VllmScheduler(StepwiseScheduler):
 
     def complete(self, batch: Batch) -> list[Sequence]:
         """Take the outputs of the oldest batch in flight; returns the sequences that ended."""
-        if self._in_flight:
-            oldest = self._in_flight.popleft()
-            assert oldest is batch, "batches complete in the order in which they were scheduled"
+        oldest = self._in_flight.popleft()
+        assert oldest is batch, "batches complete in the order in which they were scheduled"
         cohort = batch.cohort
         ended: list[Sequence] = []
         if cohort is not None:
@@ -229,7 +224,7 @@ class VllmScheduler(StepwiseScheduler):
             if not self.config.async_scheduling:
                 self._ready = cohort if cohort.count else None
         if batch.entries:
-            ended += super().complete(batch)
+            ended += self._complete_entries(batch)
         if batch.detached:
             for sequence in batch.detached:
                 if sequence.status != FINISHED and self._take_outputs(sequence, 1, batch):
@@ -487,7 +482,7 @@ class VllmScheduler(StepwiseScheduler):
         for _ in range(min(steps, depth)):
             batch = flying.popleft()
             if batch.entries:
-                StepwiseScheduler.complete(self, batch)
+                self._complete_entries(batch)
         usable = self.pool.num_blocks - 1
         for index in range(steps):
             cohort = cohorts[index % turns]
@@ -519,15 +514,6 @@ class VllmScheduler(StepwiseScheduler):
             cohorts[0].completed = flying[0].ordinal
 
     # -- what logs and checks ask for ----------------------------------------------------------------------
-
-    @property
-    def batches_in_flight(self) -> int:
-        """Batches scheduled and not completed."""
-        return len(self._in_flight)
-
-    def oldest_in_flight(self) -> Batch:
-        """Return the batch that completes next."""
-        return self._in_flight[0]
 
     def _observe(self, batch: Batch) -> None:
         """Put the steady decoders among the entries, in running order, for a decision log."""

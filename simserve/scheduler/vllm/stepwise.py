@@ -6,12 +6,13 @@ it knows. Rules 1 to 16 of vLLM 0.19.0's decision logs (`docs/background/vllm-sc
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
+from simserve.cost.timer import Chunk
 from simserve.kvcache.block_pool import BlockPool
 from simserve.kvcache.grouped import GroupedCache
 from simserve.kvcache.paged import PagedCache
-from simserve.cost.timer import Chunk
 from simserve.scheduler.batch import Batch, Entry
 from simserve.scheduler.config import SchedulerConfig
 from simserve.scheduler.sequence import FINISHED, PREEMPTED, RUNNING, WAITING, Sequence
@@ -49,6 +50,7 @@ class StepwiseScheduler:
         self.preempted: list[Sequence] = []
         self.observation: Observation | None = None
         self.steps = 0
+        self._in_flight: deque[Batch] = deque()
         self.pool = BlockPool(config.num_gpu_blocks, observe=observe)
         self.cache: Any = _build_cache(config, self.pool)
         self.admission = EMPTY
@@ -103,6 +105,7 @@ class StepwiseScheduler:
         if not batch.entries:
             return None
         self._commit(batch)
+        self._in_flight.append(batch)
         return batch
 
     def _schedule_running(self, batch: Batch, budget: int) -> int:
@@ -262,7 +265,15 @@ class StepwiseScheduler:
         batch.used_blocks = self.pool.num_blocks - 1 - self.pool.num_free
 
     def complete(self, batch: Batch) -> list[Sequence]:
-        """Take the outputs of a batch; ended sequences leave and free their blocks. Returns those."""
+        """Take the outputs of the oldest batch in flight; returns the sequences that ended with it.
+
+        Those leave and free their blocks.
+        """
+        oldest = self._in_flight.popleft()
+        assert oldest is batch, "batches complete in the order in which they were scheduled"
+        return self._complete_entries(batch)
+
+    def _complete_entries(self, batch: Batch) -> list[Sequence]:
         ended = []
         for entry in batch.entries:
             sequence = entry.sequence
@@ -323,7 +334,15 @@ class StepwiseScheduler:
         sequence.keys = []
         del self.sequences[sequence.request.id]
 
+    def horizon(self) -> int:
+        """Return how many completions can pass unseen; 0 means that every step is decided in its time."""
+        return 0
+
     # -- what routers, logs and checks ask for ----------------------------------------------------------
+
+    def oldest_in_flight(self) -> Batch:
+        """Return the batch that completes next."""
+        return self._in_flight[0]
 
     def cached_prefix_tokens(self, request: Request) -> int:
         """Return how many tokens of a prompt the cache holds now; changes nothing."""
@@ -344,7 +363,7 @@ class StepwiseScheduler:
         return int(self.cache.count_cached(self.running))
 
     def check_integrity(self) -> None:
-        """Check pool and tables: no block lost, none owned twice, references add up. Raises IntegrityError."""
+        """Check pool and tables: no block lost, none owned twice, references add up."""
         self.cache.check_integrity(self.running)
         for sequence in self.waiting:
             assert sequence.status in (WAITING, PREEMPTED), sequence

@@ -1,0 +1,276 @@
+"""The cluster: a client sends requests, a router spreads them over instances, every end is recorded."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from simpy import Environment, Event
+
+from simserve.cluster.routers import Router
+from simserve.engine.instance import Instance
+from simserve.metrics.record import COMPLETED, FAILED, UNFINISHED, RequestLog
+from simserve.scheduler.sequence import Sequence as Running
+from simserve.workload.client import Client
+from simserve.workload.request import Request
+
+Progress = Callable[[int, int, int], None]
+# Between two calls of the progress function.
+_PROGRESS_EVERY = 256
+
+
+@dataclass(slots=True)
+class PoolState:
+    """A pool's instances and its queue.
+
+    Attributes:
+        instances: Its instances.
+        seats: `max_num_seqs` of each.
+        max_model_len: Longest prompt plus output.
+        queue_limit: Most requests waiting, None for no limit.
+        shed: At the limit, drop the one that has waited longest instead of the newcomer.
+    """
+
+    instances: list[Instance]
+    seats: int
+    max_model_len: int
+    queue_limit: int | None = None
+    shed: bool = False
+
+
+class Sent:
+    """A request on its way: what the client knows of it."""
+
+    __slots__ = ("failed_ns", "instance", "request", "sent_ns")
+
+    def __init__(self, request: Request, sent_ns: int) -> None:
+        self.request = request
+        self.sent_ns = sent_ns
+        self.instance = -1
+        self.failed_ns = -1
+
+
+class Cluster:
+    """Serves a workload. Built idle; `start` sets the arrivals going.
+
+    Args:
+        env: The clock, in integer nanoseconds.
+        pools: The pools; their instances are numbered through in order.
+        router: Chooses an instance for each request.
+        client: The load generator's limits.
+        total: Requests of the workload, for progress.
+        progress: Called now and then with (now_ns, ended, total).
+
+    Attributes:
+        log: A row for every request that has ended.
+    """
+
+    def __init__(
+        self,
+        env: Environment,
+        pools: Sequence[PoolState],
+        client: Client,
+        *,
+        total: int = 0,
+        progress: Progress | None = None,
+    ) -> None:
+        self.env = env
+        self.pools = pools
+        self.log = RequestLog()
+        self.instances: list[Instance] = []
+        self._pool_of: list[PoolState] = []
+        self._client = client
+        self._total = total
+        self._progress = progress
+        self._in_flight: dict[int, Sent] = {}
+        # Due, and held back by the client's own cap.
+        self._held: deque[Request] = deque()
+        # Released by a completion, waiting for their gap to pass.
+        self._thinking: dict[int, Request] = {}
+        self._router: Router | None = None
+
+    def connect(self, router: Router) -> None:
+        """Set the router, and take the pools' instances over from it."""
+        self._router = router
+        for pool in self.pools:
+            for instance in pool.instances:
+                self.instances.append(instance)
+                self._pool_of.append(pool)
+
+    # -- the client -----------------------------------------------------------------------------------------
+
+    def start(self, requests: Iterator[Request]) -> None:
+        """Let the requests arrive, in order of their due times."""
+        self.env.process(self._arrive(requests))
+
+    def _arrive(self, requests: Iterator[Request]) -> Iterator[Event]:
+        env = self.env
+        for request in requests:
+            delay = request.arrival_ns - env.now
+            if delay > 0:
+                yield env.timeout(delay)
+            self._due(request)
+
+    def _due(self, request: Request) -> None:
+        cap = self._client.max_concurrency
+        if cap is not None and len(self._in_flight) >= cap:
+            self._held.append(request)
+        else:
+            self._send(request)
+
+    def _send(self, request: Request) -> None:
+        now = self.env.now
+        sent = Sent(request, now)
+        router = self._router
+        assert router is not None
+        index = router.choose(request, now)
+        pool = self._pool_of[index]
+        refusal = self._refuse(request, self.instances[index], pool)
+        if refusal:
+            self._fail(sent, refusal)
+            return
+        sent.instance = index
+        self._in_flight[request.id] = sent
+        router.sent(request, index)
+        self.instances[index].submit(request, sent)
+        if self._client.timeout_ns is not None:
+            self._call_in(self._client.timeout_ns, lambda: self._time_out(sent))
+
+    def _refuse(self, request: Request, instance: Instance, pool: PoolState) -> str:
+        """Return why a request cannot be taken, or nothing."""
+        if request.prompt_tokens >= pool.max_model_len:
+            return (
+                f"refused: a prompt of {request.prompt_tokens} tokens leaves no room for output in "
+                f"max_model_len {pool.max_model_len}"
+            )
+        if pool.queue_limit is None or not (instance.waiting or instance.outstanding >= pool.seats):
+            return ""
+        if sum(each.waiting for each in pool.instances) < pool.queue_limit:
+            return ""
+        if pool.shed:
+            victims = [v for each in pool.instances if (v := each.oldest_waiting()) is not None]
+            if victims:
+                victim = max(victims, key=_sheddable)
+                self.instances[victim.owner.instance].cancel(victim.request.id, "shed: queue full")
+                return ""
+        return "rejected: queue full"
+
+    def _time_out(self, sent: Sent) -> None:
+        if self._in_flight.get(sent.request.id) is sent:
+            sent.failed_ns = self.env.now
+            self.instances[sent.instance].cancel(sent.request.id, "timeout")
+            self._release_place(sent)
+
+    def _release_place(self, sent: Sent) -> None:
+        """A request is over for the client: the next one that it held back may go."""
+        self._in_flight.pop(sent.request.id, None)
+        if self._held and sent.request.id >= 0:
+            self._call_in(0, self._send_held)
+
+    def _send_held(self) -> None:
+        cap = self._client.max_concurrency
+        if self._held and (cap is None or len(self._in_flight) < cap):
+            self._send(self._held.popleft())
+
+    def _call_in(self, delay_ns: int, call: Callable[[], None]) -> None:
+        event = self.env.timeout(delay_ns)
+        assert event.callbacks is not None
+        event.callbacks.append(lambda _: call())
+
+    # -- ends -----------------------------------------------------------------------------------------------
+
+    def ended(self, instance: Instance, sequence: Running, now: int, reason: str) -> None:
+        """Record a request that an instance has completed or dropped, and release what waits for it."""
+        sent: Sent = sequence.owner
+        assert self._router is not None
+        self._router.ended(instance.index)
+        if sent.failed_ns >= 0:
+            self._record(sent, sequence, FAILED, "timeout", sent.failed_ns)
+            self._drop_follow_ups(sent.request, sent.failed_ns)
+            return
+        if reason:
+            self._record(sent, sequence, FAILED, reason, now)
+            self._drop_follow_ups(sent.request, now)
+        else:
+            self._record(sent, sequence, COMPLETED, sequence.reason, now)
+            for request in sent.request.follow_ups:
+                self._think(request)
+        self._release_place(sent)
+
+    def _think(self, request: Request) -> None:
+        self._thinking[request.id] = request
+
+        def release() -> None:
+            del self._thinking[request.id]
+            self._due(request)
+
+        self._call_in(request.gap_ns, release)
+
+    def _fail(self, sent: Sent, reason: str) -> None:
+        """Record a request that never reached an instance."""
+        self._record(sent, None, FAILED, reason, self.env.now)
+        self._drop_follow_ups(sent.request, self.env.now)
+        if self._held:
+            self._call_in(0, self._send_held)
+
+    def _drop_follow_ups(self, request: Request, now: int) -> None:
+        """A session ends with its first failure: its later turns would ask about answers never given."""
+        for follow_up in request.follow_ups:
+            self._record(Sent(follow_up, now), None, FAILED, "an earlier turn failed", now)
+            self._drop_follow_ups(follow_up, now)
+
+    def stop(self) -> None:
+        """Record every request that has neither completed nor failed, by id (the run was stopped)."""
+        for instance in self.instances:
+            instance.settle()
+        open_requests = [(sent.request.id, sent) for sent in self._in_flight.values()]
+        pending = [*self._held, *self._thinking.values()]
+        open_requests += [(request.id, Sent(request, request.arrival_ns)) for request in pending]
+        for _, sent in sorted(open_requests, key=lambda pair: pair[0]):
+            sequence = None
+            if sent.instance >= 0:
+                sequence = self.instances[sent.instance].scheduler.sequences.get(sent.request.id)
+            self._record(sent, sequence, UNFINISHED, "the run was stopped", -1)
+            self._leave_follow_ups(sent.request)
+
+    def _leave_follow_ups(self, request: Request) -> None:
+        for follow_up in request.follow_ups:
+            self._record(Sent(follow_up, follow_up.arrival_ns), None, UNFINISHED, "never sent", -1)
+            self._leave_follow_ups(follow_up)
+
+    def _record(self, sent: Sent, sequence: Running | None, status: str, reason: str, end_ns: int) -> None:
+        log, request = self.log, sent.request
+        log.request_id.append(request.id)
+        log.session.append(request.session)
+        log.tenant.append(request.tenant)
+        log.slo_class.append(request.slo_class)
+        log.arrival_ns.append(sent.sent_ns)
+        log.prompt_tokens.append(request.prompt_tokens)
+        log.instance.append(sent.instance)
+        log.end_ns.append(end_ns)
+        log.status.append(status)
+        log.reason.append(reason)
+        if sequence is None:
+            for column in (log.output_tokens, log.cached_tokens, log.preemptions):
+                column.append(0)
+            for column in (log.first_step, log.first_token_step, log.finish_step):
+                column.append(-1)
+        else:
+            log.output_tokens.append(sequence.outputs)
+            log.cached_tokens.append(sequence.cached_tokens if sequence.cached_tokens > 0 else 0)
+            log.preemptions.append(sequence.preemptions)
+            log.first_step.append(sequence.first_step)
+            log.first_token_step.append(sequence.first_token_step)
+            log.finish_step.append(sequence.finish_step if status == COMPLETED else -1)
+            if sequence.token_steps is not None:
+                log.token_steps[request.id] = sequence.token_steps
+            if sequence.spans is not None:
+                log.spans[request.id] = sequence.spans
+        rows = len(log.request_id)
+        if self._progress is not None and rows % _PROGRESS_EVERY == 0:
+            self._progress(self.env.now, rows, self._total)
+
+
+def _sheddable(sequence: Running) -> tuple[int, float, int]:
+    return (sequence.request.priority, -sequence.arrival_order, -sequence.request.id)

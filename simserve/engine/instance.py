@@ -1,0 +1,318 @@
+"""One serving instance on the SimPy clock: schedule, time, complete, in vLLM's order.
+
+One turn of the engine's loop: take what has arrived, schedule; while the queue of batches in flight has
+room, go on; else wait for the oldest batch and take its outputs. Where the scheduler promises that nothing
+can change for a while, the turns of that while are passed at once, when somebody looks: one SimPy event a
+stretch, none a step.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from simpy import Environment, Event
+
+from simserve.engine.clock import Plan, StageClock
+from simserve.engine.step_log import StepRecorder
+from simserve.errors import SimulationError
+from simserve.metrics.record import StepLog
+from simserve.scheduler.sequence import Sequence
+from simserve.scheduler.vllm.scheduler import VllmScheduler
+from simserve.workload.request import Request
+
+# SimPy priorities at one moment: arrivals and timers (1) come before engines, engines in order of index.
+_FIRST_ENGINE_PRIORITY = 2
+# Turns without a batch, with nothing in flight, after which the head of the queue is given up.
+_STUCK_TURNS = 3
+# A request that loses its blocks so often will never end (rule 14 of vLLM's decision logs).
+_MOST_PREEMPTIONS = 10_000
+# Steps priced ahead: doubled when a stretch runs to its end, cut back when an arrival cuts it.
+_SHORTEST_REACH, _LONGEST_REACH = 8, 4096
+
+Ended = Callable[["Instance", Sequence, int, str], None]
+
+
+class Instance:
+    """One engine over its ranks.
+
+    Args:
+        env: The clock, in integer nanoseconds.
+        index: Number of the instance in the cluster.
+        scheduler: Its policy; the instance alone mutates it.
+        clock: Prices and orders its steps.
+        ended: Called with (instance, sequence, time, why it failed or "") when a request has ended.
+        jump: Pass stretches at once. The result is the same without, only slower.
+        check: Check the KV bookkeeping after every turn of the loop.
+
+    Attributes:
+        outstanding: Requests running and waiting.
+        log: Its steps.
+        stretch_steps: Steps that were passed or awaited in stretches of more than one.
+        trace: If a list, (step, end, tokens, used blocks, waiting) of every step is appended: for tests.
+    """
+
+    def __init__(
+        self,
+        env: Environment,
+        index: int,
+        scheduler: VllmScheduler,
+        clock: StageClock,
+        ended: Ended,
+        *,
+        jump: bool = True,
+        check: bool = False,
+    ) -> None:
+        self.env = env
+        self.index = index
+        self.scheduler = scheduler
+        self.outstanding = 0
+        self.stretch_steps = 0
+        self.log = StepLog(index, scheduler.pool.num_blocks - 1)
+        self.trace: list[tuple[int, int, int, int, int, int]] | None = None
+        self._recorder = StepRecorder(self.log)
+        self._clock = clock
+        self._ended = ended
+        self._jump = jump
+        self._check = check
+        self._depth = scheduler.config.queue_depth
+        self._arrivals: list[tuple[Request, Any]] = []
+        self._cancelled: list[tuple[int, str]] = []
+        # Batches in flight, oldest first; None stands for a schedule() that found nothing to run, which
+        # takes a place in vLLM's queue too. Their ends are the first entries of the plan.
+        self._flying: deque[bool] = deque()
+        self._ends: list[int] = []
+        self._plan: Plan | None = None
+        self._silent = 0
+        self._reach = _SHORTEST_REACH
+        self._wake: Event | None = None
+        self._wake_ns = -1
+        self._priority = _FIRST_ENGINE_PRIORITY + index
+
+    # -- requests in and out ------------------------------------------------------------------------------
+
+    def submit(self, request: Request, owner: Any) -> None:
+        """Hand over a request now; the engine sees it at the next turn of its loop."""
+        self.outstanding += 1
+        self._arrivals.append((request, owner))
+        self._interrupt()
+
+    def cancel(self, request_id: int, reason: str) -> None:
+        """Ask for a request to be dropped; the engine does so at the next turn of its loop."""
+        self._cancelled.append((request_id, reason))
+        self._interrupt()
+
+    @property
+    def waiting(self) -> int:
+        """Requests that have no seat."""
+        return len(self.scheduler.waiting) + len(self._arrivals) - len(self._cancelled)
+
+    @property
+    def free_blocks(self) -> int:
+        """KV blocks that nobody owns, as of now."""
+        self.settle()
+        return self.scheduler.pool.num_free
+
+    def cached_prefix_tokens(self, request: Request) -> int:
+        """Leading tokens of a prompt that the prefix cache holds, as of now."""
+        self.settle()
+        return self.scheduler.cached_prefix_tokens(request)
+
+    def oldest_waiting(self) -> Sequence | None:
+        """Return the waiting sequence of lowest priority, the oldest of those; None if none waits."""
+        leaving = {request_id for request_id, _ in self._cancelled}
+        queue = [sequence for sequence in self.scheduler.waiting if sequence.request.id not in leaving]
+        if not queue:
+            return None
+        return max(queue, key=lambda s: (s.request.priority, -s.arrival_order, -s.request.id))
+
+    # -- the clock ----------------------------------------------------------------------------------------
+
+    def _interrupt(self) -> None:
+        """Make the next turn of the loop happen at the first end of a step from now on."""
+        if self._wake is None:
+            self._wake_at(self.env.now)
+        elif self._silent:
+            assert self._plan is not None
+            passed = bisect_left(self._plan.ends, self.env.now, 0, self._silent)
+            if passed < self._silent:
+                self._reach = max(_SHORTEST_REACH, 2 * passed)
+                self._silent = passed
+                self._wake_at(self._plan.ends[passed])
+
+    def _wake_at(self, time_ns: int) -> None:
+        """Set the one wake-up that counts; an earlier one is ignored when it comes."""
+        env = self.env
+        event = Event(env)
+        event._ok = True
+        event._value = None
+        assert event.callbacks is not None
+        event.callbacks.append(self._on_wake)
+        env.schedule(event, self._priority, time_ns - env.now)  # type: ignore[arg-type]
+        self._wake = event
+
+    def _on_wake(self, event: Event) -> None:
+        if event is not self._wake:
+            return
+        now = self.env.now
+        if self._silent:
+            self._pass(self._silent)
+            self._reach = min(_LONGEST_REACH, 2 * self._reach)
+        self._plan = None
+        if self._flying:
+            self._complete(now)
+        self._turn(now)
+
+    def settle(self) -> None:
+        """Pass the turns whose time has come, so that the scheduler's state is as of now."""
+        if self._silent:
+            assert self._plan is not None
+            passed = bisect_left(self._plan.ends, self.env.now, 0, self._silent)
+            if passed:
+                self._pass(passed)
+
+    # -- the loop -----------------------------------------------------------------------------------------
+
+    def _turn(self, now: int) -> None:
+        """Go round the loop until it waits for a batch, or for a request."""
+        scheduler, flying = self.scheduler, self._flying
+        stuck = 0
+        while True:
+            if self._arrivals or self._cancelled:
+                self._take_input(now)
+            if scheduler.has_unfinished:
+                batch = scheduler.schedule()
+                flying.append(batch is not None)
+                if batch is not None:
+                    end = self._clock.dispatch(batch, now)
+                    self._ends.append(end)
+                    self._recorder.record(batch, self._clock.start_ns, end)
+                    if self.trace is not None:
+                        self.trace.append(
+                            (batch.step, end, batch.decodes, batch.prefill_tokens, batch.used_blocks, batch.waiting)
+                        )  # fmt: skip
+                    if len(flying) < self._depth:
+                        continue
+                elif not self._ends:
+                    stuck += 1
+                    if stuck > _STUCK_TURNS:
+                        self._give_up(now)
+                        stuck = 0
+                if scheduler.preempted:
+                    self._watch_preemptions(now)
+            if not flying:
+                self._wake = None
+                return
+            if flying[0]:
+                break
+            flying.popleft()
+        if self._check:
+            scheduler.check_integrity()
+        self._plan_ahead()
+
+    def _take_input(self, now: int) -> None:
+        for request, owner in self._arrivals:
+            self.scheduler.add(request, float(now)).owner = owner
+        self._arrivals.clear()
+        for request_id, reason in self._cancelled:
+            sequence = self.scheduler.abort(request_id)
+            if sequence is not None:
+                self._end(sequence, now, reason)
+        self._cancelled.clear()
+
+    def _complete(self, now: int) -> None:
+        """Take the outputs of the oldest batch, which ends now."""
+        self._flying.popleft()
+        del self._ends[0]
+        for sequence in self.scheduler.complete(self.scheduler.oldest_in_flight()):
+            self._end(sequence, now, "")
+
+    def _end(self, sequence: Sequence, now: int, reason: str) -> None:
+        self.outstanding -= 1
+        self._ended(self, sequence, now, reason)
+
+    # -- stretches ----------------------------------------------------------------------------------------
+
+    def _plan_ahead(self) -> None:
+        """Wait for the oldest batch, or for the end of a stretch in which nothing changes."""
+        self._silent = 0
+        if self._jump and (len(self._flying) == self._depth or len(self._ends) == len(self._flying)):
+            steps = min(self.scheduler.horizon(), self._reach)
+            if steps > 0:
+                forecast = self.scheduler.forecast(steps)
+                self._plan = self._clock.plan(self._ends, forecast, steps)
+                self._silent = steps
+                self._wake_at(self._plan.ends[steps])
+                return
+        self._wake_at(self._ends[0])
+
+    def _pass(self, steps: int) -> None:
+        """Pass the first turns of the plan: as many completions, each with the decode step it lets start."""
+        plan = self._plan
+        assert plan is not None
+        scheduler = self.scheduler
+        in_flight = len(self._ends)
+        first = scheduler.steps
+        waiting = len(scheduler.waiting)
+        used: list[int] = []
+        shapes = scheduler.forecast(steps)
+        scheduler.advance(steps, used)
+        self._clock.follow(plan, in_flight, steps)
+        new_ends = plan.ends[in_flight : in_flight + steps]
+        self.log.end_ns.extend(new_ends)
+        last = shapes.last_sequences >= 0
+        counts = [count for count, _ in shapes.cohorts]
+        running = len(scheduler.running)
+        recorder = self._recorder
+        if len(counts) == 1:
+            if steps > last:
+                start = plan.start_of(in_flight, 0)
+                recorder.record_decodes(first, steps - last, start, counts[0], running, waiting, used[0])
+            if last:
+                start = plan.start_of(in_flight, steps - 1)
+                recorder.record_decodes(
+                    first + steps - 1, 1, start, shapes.last_sequences, running, waiting, used[-1]
+                )
+        else:
+            for step in range(steps):
+                start = plan.start_of(in_flight, step)
+                count = counts[step % len(counts)]
+                recorder.record_decodes(first + step, 1, start, count, running, waiting, used[step])
+        if self.trace is not None:
+            for step in range(steps):
+                count = shapes.last_sequences if last and step == steps - 1 else counts[step % len(counts)]
+                self.trace.append((first + step, new_ends[step], count, 0, used[step], waiting))
+        if steps > 1 or self._silent > 1:
+            self.stretch_steps += steps
+        plan.drop(in_flight, steps)
+        self._ends = plan.ends[:in_flight]
+        self._silent -= steps
+        if len(self._flying) != in_flight:
+            self._rotate(steps)
+
+    def _rotate(self, steps: int) -> None:
+        """Move the empty places of the queue as that many turns of the loop would."""
+        flying = self._flying
+        for _ in range(steps):
+            flying.popleft()
+            flying.append(True)
+            while not flying[0]:
+                flying.rotate(-1)
+
+    # -- progress -----------------------------------------------------------------------------------------
+
+    def _give_up(self, now: int) -> None:
+        """Fail the head of a queue that can never be served: nothing runs and it does not fit."""
+        head = self.scheduler.waiting.head() if self.scheduler.waiting else None
+        if head is None:
+            raise SimulationError(f"instance {self.index} has requests but can run none of them")
+        self.scheduler.abort(head.request.id)
+        self._end(head, now, "cannot be scheduled: its tokens do not fit into the KV pool")
+
+    def _watch_preemptions(self, now: int) -> None:
+        for sequence in list(self.scheduler.preempted):
+            if sequence.preemptions > _MOST_PREEMPTIONS:
+                self.scheduler.abort(sequence.request.id)
+                self._end(sequence, now, "preempted for ever: its tokens do not fit into the KV pool")

@@ -1,0 +1,70 @@
+"""What the figures need to know of a pool, and the energy and the cost of the run that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from simserve.metrics.columns import stretch_times
+from simserve.metrics.record import StepLog
+
+
+@dataclass(frozen=True, slots=True)
+class PoolInfo:
+    """One pool of equal instances.
+
+    Attributes:
+        name: The pool's name in the scenario.
+        instances: Indices of its instances, as in the step logs.
+        hardware, model: Catalog names.
+        accelerators: Accelerators of one instance.
+        max_num_seqs: Seats of one instance's scheduler; None where the engine has no such limit.
+        max_num_batched_tokens: Token budget of a step; None where the engine has no such limit.
+        idle_power_w, busy_power_w: Power of one instance without and with a step executing; None unknown.
+        price_usd_per_hour: Price of one instance; None unknown.
+    """
+
+    name: str
+    instances: tuple[int, ...]
+    hardware: str = ""
+    model: str = ""
+    accelerators: int = 1
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    idle_power_w: float | None = None
+    busy_power_w: float | None = None
+    price_usd_per_hour: float | None = None
+
+
+def busy_seconds(log: StepLog) -> float:
+    """Return for how long an instance was executing steps; overlapping stretches (a pipeline) count once."""
+    start, end = stretch_times(log)
+    if not len(start):
+        return 0.0
+    until = np.concatenate((start[:1], np.maximum.accumulate(end)[:-1]))
+    return float(np.maximum(end - np.maximum(start, until), 0).sum()) / 1e9
+
+
+def energy_joules(pools: Sequence[PoolInfo], logs: Sequence[StepLog], duration_s: float) -> float | None:
+    """Return the energy of all instances over the run; None where a pool's power is unknown."""
+    busy = {log.instance: log for log in logs}
+    total = 0.0
+    for pool in pools:
+        if pool.idle_power_w is None or pool.busy_power_w is None:
+            return None
+        for instance in pool.instances:
+            busy_s = busy_seconds(busy[instance]) if instance in busy else 0.0
+            total += busy_s * pool.busy_power_w + max(duration_s - busy_s, 0.0) * pool.idle_power_w
+    return total if pools else None
+
+
+def cost_usd(pools: Sequence[PoolInfo], duration_s: float) -> float | None:
+    """Return what the instances cost for the run's duration; None where a pool's price is unknown."""
+    total = 0.0
+    for pool in pools:
+        if pool.price_usd_per_hour is None:
+            return None
+        total += len(pool.instances) * pool.price_usd_per_hour * duration_s / 3600
+    return total if pools else None

@@ -1,0 +1,78 @@
+"""A run's summary as text: what was asked, how fast it was served, from what, and what to look at next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from simserve.report.table import format_number, print_table
+
+_METRICS = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2el": "E2EL"}
+_FIGURES = ("mean", "median", "std", "p90", "p95", "p99")
+
+
+def print_summary(summary: Mapping[str, Any]) -> None:
+    """Print a summary to standard output; its last line says what bounds the run."""
+    title = summary.get("name") or "simulation"
+    print(f"{title}{' (PARTIAL: stopped before its end)' if summary.get('partial') else ''}")
+    for line in (*_count_lines(summary), *_throughput_lines(summary)):
+        print(line)
+    print()
+    print_table(("latency, ms", *_FIGURES), [_latency_row(summary, metric) for metric in _METRICS])
+    print()
+    for line in (*_resource_lines(summary), *_note_lines(summary)):
+        print(line)
+    print(f"bottleneck     {summary['bottleneck']}")
+
+
+def _count_lines(summary: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"requests       {summary['completed']:,} completed, {summary['failed']:,} failed, "
+        f"{summary['unfinished']:,} unfinished in {summary['duration']:,.1f} simulated seconds"
+    ]
+    lines += [f"  failed       {count:,}: {reason}" for reason, count in summary.get("failures", {}).items()]
+    if summary.get("zero_lengths"):
+        lines.append(f"  lengths      {summary['zero_lengths']:,} lengths of 0 ran as 1")
+    return lines
+
+
+def _throughput_lines(summary: Mapping[str, Any]) -> list[str]:
+    number = format_number
+    line = f"throughput     {number(summary['request_throughput'])} requests/s, "
+    line += f"{number(summary['output_throughput'])} output tokens/s, "
+    line += f"{number(summary['total_token_throughput'])} tokens/s in all"
+    if summary["slo_attainment"] is None:
+        return [line]
+    goodput = f"goodput        {number(summary['request_goodput'])} requests/s within the SLO "
+    return [line, goodput + f"({summary['slo_attainment']:.1%} of the requests)"]
+
+
+def _latency_row(summary: Mapping[str, Any], metric: str) -> list[str]:
+    figures = [format_number(summary[f"{figure}_{metric}_ms"]) for figure in _FIGURES]
+    return [_METRICS[metric], *figures]
+
+
+def _resource_lines(summary: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"KV cache       {_percent(summary['kv_cache_peak_usage'])} of the blocks used at the peak, "
+        f"{summary['preemptions']:,} preemptions, {_percent(summary['prefix_cache_hit_rate'])} prefix hits"
+    ]
+    known = [("energy_j", "J"), ("cost_usd", "USD")]
+    lines += [
+        f"{key[:6]:<15}{format_number(summary[key])} {unit}"
+        for key, unit in known
+        if summary[key] is not None
+    ]
+    return lines
+
+
+def _note_lines(summary: Mapping[str, Any]) -> list[str]:
+    lines = []
+    calibration = summary.get("calibration")
+    if calibration:
+        lines.append(f"step times     {'; '.join(f'{key}: {value}' for key, value in calibration.items())}")
+    return lines + [f"warning        {text}" for text in summary.get("warnings", ())]
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"

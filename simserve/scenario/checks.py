@@ -1,0 +1,84 @@
+"""Warnings: keys of a valid scenario that mean nothing with the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from simserve.registry import lookup
+from simserve.scenario.schema import Cost, Engine, Pool, Router, Scenario
+from simserve.scenario.section import Section
+
+# Terms of the step time that a kind of cost reads.
+_COST_TERMS = ("base_s", "per_prefill_token_s", "per_decode_s", "per_context_token_s")
+_COST_TERMS_READ = {"analytic": (), "constant": ("base_s",), "linear": _COST_TERMS}
+
+
+def check_scenario(scenario: Scenario) -> list[str]:
+    """Return a warning for each key that differs from its default and has no effect.
+
+    An engine class may name keys that its kind does not read in an attribute `unused_keys`; a router class
+    names those that it reads in `option_defaults`.
+    """
+    warnings: list[str] = []
+    for index, pool in enumerate(scenario.pools):
+        warnings.extend(_check_pool(pool, f"pools.{index}", scenario.cost))
+    warnings.extend(_check_router(scenario.router, sum(pool.replicas for pool in scenario.pools)))
+    for term in _changed(scenario.cost):
+        if term in _COST_TERMS and term not in _COST_TERMS_READ[scenario.cost.kind]:
+            warnings.append(f"cost.{term} means nothing for kind {scenario.cost.kind!r}")
+    return warnings
+
+
+def _check_pool(pool: Pool, path: str, cost: Cost) -> Iterator[str]:
+    if pool.queue.limit is None and pool.queue.policy != "reject":
+        yield f"{path}.queue.policy means nothing without a limit"
+    yield from _check_engine(pool.engine, f"{path}.engine", cost)
+
+
+def _check_engine(engine: Engine, path: str, cost: Cost) -> Iterator[str]:
+    changed = _changed(engine)
+    unused = getattr(lookup("engine", engine.kind), "unused_keys", ())
+    for key in changed:
+        if key in unused:
+            yield f"{path}.{key} means nothing for kind {engine.kind!r}"
+    if engine.options and ":" not in engine.kind:
+        yield f"{path}.options is for engines of your own; kind {engine.kind!r} does not read it"
+    if not engine.enable_chunked_prefill and engine.long_prefill_token_threshold:
+        yield (
+            f"{path}.long_prefill_token_threshold splits prompts although enable_chunked_prefill is false, "
+            "as in vLLM"
+        )
+    if engine.num_gpu_blocks_override is not None and "gpu_memory_utilization" in changed:
+        yield f"{path}.gpu_memory_utilization means nothing with num_gpu_blocks_override"
+    if engine.speculative is not None:
+        yield from _check_speculative(engine, f"{path}.speculative")
+    if cost.kind != "analytic":
+        for key in ("quantization", "enforce_eager"):
+            if key in changed:
+                yield f"{path}.{key} does not change step times: cost.kind is {cost.kind!r}"
+
+
+def _check_speculative(engine: Engine, path: str) -> Iterator[str]:
+    assert engine.speculative is not None
+    if engine.speculative.method == "ngram" and engine.speculative.model is not None:
+        yield f"{path}.model means nothing for method 'ngram'"
+
+
+def _check_router(router: Router, instances: int) -> Iterator[str]:
+    changed = _changed(router)
+    read = getattr(lookup("router", router.policy), "option_defaults", {})
+    for key in changed:
+        if key not in ("policy", "options", *read):
+            yield f"router.{key} means nothing for policy {router.policy!r}"
+    if instances == 1 and "policy" in changed:
+        yield f"router.policy {router.policy!r} has no choice: there is one instance"
+
+
+def _changed(section: Section) -> list[str]:
+    """Return the keys of a section whose values are not the defaults, in the section's order."""
+    fields = type(section).model_fields
+    return [
+        key
+        for key, field in fields.items()
+        if getattr(section, key) != field.get_default(call_default_factory=True)
+    ]

@@ -1,0 +1,288 @@
+"""From a pool of a scenario to what its instances are made of: scheduler options, memory, step timers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from simserve.cost.build import CostSpec, ExplainableTimer, build_timers
+from simserve.cost.timer import Chunk
+from simserve.devices.accelerator import Accelerator
+from simserve.engine.clock import DraftCost, StageClock
+from simserve.engine.memory import MemoryPlan, MemoryRequest, plan_memory
+from simserve.engine.profile import EngineProfile, default_limits, load_profile
+from simserve.errors import InputError, nearest
+from simserve.metrics.bottleneck import TimeSplit
+from simserve.metrics.pools import PoolInfo
+from simserve.metrics.record import StepLog
+from simserve.model.shape import ModelShape
+from simserve.registry import lookup
+from simserve.rng import keyed_uniform
+from simserve.scenario.catalog import load_calibration, load_hardware, load_model
+from simserve.scenario.engine_schema import Engine, Speculative
+from simserve.scenario.schema import Pool, Scenario
+from simserve.scheduler.config import Acceptance, KVGroup, SchedulerConfig, Speculation
+from simserve.scheduler.vllm.scheduler import VllmScheduler
+
+# Steps of an instance that are taken apart to tell what bounds it.
+_SAMPLED_STEPS = 32
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """What every instance of a pool is made of."""
+
+    engine: Engine
+    config: SchedulerConfig
+    memory: MemoryPlan
+    profile: EngineProfile
+    shape: ModelShape
+    accelerator: Accelerator
+    timers: list[ExplainableTimer]
+    draft: DraftCost | None
+    notes: list[str]
+
+    def build_scheduler(self, *, jump: bool) -> VllmScheduler:
+        """Return a scheduler of the engine's kind, with an empty KV pool."""
+        kind = lookup("engine", self.engine.kind)
+        scheduler: VllmScheduler = kind(self.config, jump=jump, **self.engine.options)
+        return scheduler
+
+    def build_clock(self) -> StageClock:
+        """Return the clock of an instance's pipeline stages."""
+        return StageClock(
+            self.timers,
+            host_ns=round(self.profile.host_s * 1e9),
+            serial=self.config.async_scheduling,
+            draft=self.draft,
+        )
+
+    @cached_property
+    def calibration(self) -> dict[str, Any]:
+        """Which calibration the step times rest on, and its stated error."""
+        return dict(self.timers[0].calibration.summary())
+
+    def pool_info(self, name: str, instances: Sequence[int]) -> PoolInfo:
+        """Describe the pool for the figures."""
+        gpus = self.engine.tensor_parallel_size * self.engine.pipeline_parallel_size
+        price = self.accelerator.price_usd_per_hour
+        return PoolInfo(
+            name=name,
+            instances=tuple(instances),
+            hardware=self.accelerator.name,
+            model=self.shape.name,
+            accelerators=gpus,
+            max_num_seqs=self.config.max_num_seqs,
+            max_num_batched_tokens=self.config.max_num_batched_tokens,
+            price_usd_per_hour=None if price is None else price * gpus,
+        )
+
+    def split_time(self, log: StepLog) -> TimeSplit:
+        """Estimate what an instance's steps waited for, from a sample of them weighted with their number.
+
+        The log does not hold contexts; the tokens of the used blocks, shared among those that run, stand
+        for them.
+        """
+        rows = len(log.steps)
+        totals = dict.fromkeys(("compute", "bandwidth", "communication", "overhead"), 0.0)
+        for row in range(0, rows, max(1, rows // _SAMPLED_STEPS)):
+            decodes, prefill = log.decode_tokens[row], log.prefill_tokens[row]
+            share = decodes / max(1, log.running[row])
+            context = round(log.used_blocks[row] * self.config.block_size * min(1.0, share))
+            window = min((g.window for g in self.config.kv_groups if g.window), default=0)
+            chunks = [Chunk(prefill, 0)] if prefill else []
+            for timer in self.timers:
+                parts = timer.bound_seconds(
+                    decodes, max(context, decodes), min(context, window * decodes), chunks, decodes + len(chunks)
+                )  # fmt: skip
+                for key, seconds in parts.items():
+                    totals[key] += seconds * log.steps[row]
+        return TimeSplit(**{f"{key}_s": seconds for key, seconds in totals.items()})
+
+    def explain(self, what: str) -> list[str]:
+        """Return the lines of `simserve run --explain`."""
+        if what == "memory":
+            return _memory_lines(self.memory)
+        if what == "step":
+            return _step_lines(self)
+        raise InputError(f"cannot explain {what!r}{nearest(what, ('memory', 'step'))}")
+
+
+def plan_engine(scenario: Scenario, index: int) -> EnginePlan:
+    """Resolve a pool: catalogs, the version's defaults, memory, timers.
+
+    Raises:
+        InputError: For unknown names and options that cannot work together.
+        CapacityError: If the model does not fit.
+    """
+    pool = scenario.pools[index]
+    engine = pool.engine
+    profile = load_profile(engine.version)
+    shape = load_model(scenario.model_of(pool), scenario.folder)
+    accelerator = load_hardware(pool.hardware, scenario.folder)
+    lookup("engine", engine.kind)
+    draft_shape = _draft_shape(engine.speculative, shape, scenario)
+    tokens, seqs = _limits(engine, accelerator)
+    memory = plan_memory(shape, accelerator, _memory_request(engine, tokens, seqs), draft_shape)
+    if not engine.enable_chunked_prefill and tokens < memory.max_model_len:
+        if engine.max_num_batched_tokens is not None:
+            raise InputError(
+                f"max_num_batched_tokens {tokens} is below max_model_len {memory.max_model_len}, and without "
+                "chunked prefill no step could hold the longest prompt"
+            )
+        tokens = memory.max_model_len
+    config = _scheduler_config(engine, profile, memory, tokens, seqs, scenario.seed)
+    cost = CostSpec(**scenario.cost.model_dump())
+    timers = _timers(cost, shape, accelerator, engine)
+    return EnginePlan(
+        engine, config, memory, profile, shape, accelerator, timers,
+        _draft_cost(cost, draft_shape, shape, accelerator, pool), [f"pool {pool.name}: {n}" for n in memory.notes],
+    )  # fmt: skip
+
+
+def _limits(engine: Engine, accelerator: Accelerator) -> tuple[int, int]:
+    tokens, seqs = default_limits(accelerator)
+    if engine.max_num_batched_tokens is not None:
+        tokens = engine.max_num_batched_tokens
+        seqs = min(seqs, tokens)
+    if engine.max_num_seqs is not None:
+        seqs = engine.max_num_seqs
+        tokens = max(tokens, seqs)
+    return tokens, seqs
+
+
+def _memory_request(engine: Engine, tokens: int, seqs: int) -> MemoryRequest:
+    return MemoryRequest(
+        max_num_seqs=seqs,
+        max_num_batched_tokens=tokens,
+        max_model_len=engine.max_model_len,
+        block_size=engine.block_size,
+        gpu_memory_utilization=engine.gpu_memory_utilization,
+        tensor_parallel_size=engine.tensor_parallel_size,
+        pipeline_parallel_size=engine.pipeline_parallel_size,
+        dtype=engine.dtype,
+        kv_cache_dtype=engine.kv_cache_dtype,
+        quantization=engine.quantization,
+        enforce_eager=engine.enforce_eager,
+        version=engine.version,
+        num_gpu_blocks_override=engine.num_gpu_blocks_override,
+        disable_hybrid_kv_cache_manager=engine.disable_hybrid_kv_cache_manager,
+    )
+
+
+def _scheduler_config(
+    engine: Engine, profile: EngineProfile, memory: MemoryPlan, tokens: int, seqs: int, seed: int
+) -> SchedulerConfig:
+    speculative = engine.speculative
+    reserve = engine.scheduler_reserve_full_isl
+    return SchedulerConfig(
+        num_gpu_blocks=memory.num_gpu_blocks,
+        block_size=engine.block_size,
+        max_num_seqs=seqs,
+        max_num_batched_tokens=tokens,
+        max_model_len=memory.max_model_len,
+        enable_prefix_caching=engine.enable_prefix_caching,
+        enable_chunked_prefill=engine.enable_chunked_prefill,
+        policy=engine.scheduling_policy,
+        long_prefill_token_threshold=engine.long_prefill_token_threshold,
+        scheduler_reserve_full_isl=profile.scheduler_reserve_full_isl if reserve is None else reserve,
+        async_scheduling=profile.resolve_async(
+            engine.async_scheduling, speculative.method if speculative else None
+        ),
+        pipeline_parallel_size=engine.pipeline_parallel_size,
+        speculative=_speculation(speculative, seed),
+        kv_groups=tuple(KVGroup(window) for window in memory.kv_windows),
+    )
+
+
+def _speculation(speculative: Speculative | None, seed: int) -> Speculation | None:
+    if speculative is None:
+        return None
+    drafts = speculative.num_speculative_tokens
+    given = speculative.acceptance
+    rates = (given,) * drafts if isinstance(given, float | int) else tuple(given)
+    return Speculation(speculative.method, drafts, _acceptance(rates, seed))
+
+
+def _acceptance(rates: tuple[float, ...], seed: int) -> Acceptance:
+    """Accept drafts from the first on, each with its position's probability, until one is rejected."""
+
+    def accept(request_id: int, verified_steps: int, drafts: int) -> int:
+        for position in range(drafts):
+            draw = keyed_uniform(seed, request_id, "acceptance", verified_steps * len(rates) + position)
+            if draw >= rates[position]:
+                return position
+        return drafts
+
+    return accept
+
+
+def _draft_shape(speculative: Speculative | None, shape: ModelShape, scenario: Scenario) -> ModelShape | None:
+    """Return the draft model; EAGLE's head is one layer of the model (Li et al., 2024, section 3)."""
+    if speculative is None or speculative.method == "ngram":
+        return None
+    if speculative.model is not None:
+        return load_model(speculative.model, scenario.folder)
+    return replace(
+        shape,
+        name=f"{shape.name} (EAGLE)",
+        num_layers=1,
+        layer_windows=shape.layer_windows[-1:],
+        layer_experts=shape.layer_experts[-1:],
+    )
+
+
+def _timers(
+    cost: CostSpec, shape: ModelShape, accelerator: Accelerator, engine: Engine, stages: int | None = None
+) -> list[ExplainableTimer]:
+    return build_timers(
+        cost,
+        shape,
+        accelerator,
+        tensor_parallel_size=engine.tensor_parallel_size,
+        pipeline_parallel_size=stages or engine.pipeline_parallel_size,
+        dtype=engine.dtype,
+        quantization=engine.quantization if stages is None else None,
+        kv_cache_dtype=engine.kv_cache_dtype,
+        calibration=load_calibration(accelerator),
+    )
+
+
+def _draft_cost(
+    cost: CostSpec, draft: ModelShape | None, shape: ModelShape, accelerator: Accelerator, pool: Pool
+) -> DraftCost | None:
+    speculative = pool.engine.speculative
+    if draft is None or speculative is None or cost.kind != "analytic":
+        return None
+    timer = _timers(cost, draft, accelerator, pool.engine, stages=1)[0]
+    return DraftCost(timer, speculative.num_speculative_tokens)
+
+
+def _memory_lines(plan: MemoryPlan) -> list[str]:
+    lines = [f"  {label:<20} {size / 2**30:>9.2f} GiB  {note}" for label, size, note in plan.lines()]
+    lines.append(f"  num_gpu_blocks {plan.num_gpu_blocks:,} ({plan.kv_tokens:,} tokens)")
+    lines.append(f"  max_model_len {plan.max_model_len:,}")
+    return lines + [f"  note: {note}" for note in plan.notes]
+
+
+def _step_lines(plan: EnginePlan) -> list[str]:
+    """One step of 16 decodes at 2,048 tokens of context, and one prefill of 2,048 tokens."""
+    lines = []
+    for title, decodes, context, chunks in (
+        ("decode, 16 requests of 2,048 tokens", 16, 16 * 2048, []),
+        ("prefill of 2,048 tokens", 0, 0, [Chunk(2048, 0)]),
+    ):
+        window = min((g.window for g in plan.config.kv_groups if g.window), default=0)
+        shape = (decodes, context, decodes * min(2048, window), chunks, decodes + len(chunks))
+        for stage, timer in enumerate(plan.timers):
+            rows = timer.explain(*shape)
+            total = sum(row.seconds for row in rows)
+            lines.append(f"  {title}, stage {stage}: {total * 1e3:.3f} ms")
+            lines += [
+                f"    {row.operator:<24} x{row.launches:<4} {row.seconds * 1e3:>9.4f} ms "
+                f"{row.seconds / total:>6.1%}  {row.bound}"
+                for row in rows
+            ]
+    return lines

@@ -1,0 +1,101 @@
+"""Loads a scenario: text -> values with places -> long form -> overrides -> checked models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from simserve.data_files import data_folder, find_file
+from simserve.errors import InputError, ScenarioError, nearest
+from simserve.scenario.names import check_names
+from simserve.scenario.overrides import apply_override
+from simserve.scenario.places import Places
+from simserve.scenario.problems import describe_problems, dotted, scenario_error, show
+from simserve.scenario.schema import Scenario
+from simserve.scenario.short_forms import expand_short_forms
+from simserve.scenario.yaml_text import read_yaml
+
+_EXPECTATION = "expected a mapping with at least `model`, `workload` and `pools`"
+
+
+def load_scenario(
+    source: str | Path, overrides: Iterable[str] = (), *, allow_imports: bool = True
+) -> Scenario:
+    """Return the scenario of a YAML file or text, with overrides applied.
+
+    Args:
+        source: A path (sought as `find_file` does), or a text: a string with a line break, or one that
+            starts with `{`.
+        overrides: `path=value` each, as `--set` takes them; later ones win.
+        allow_imports: Whether a policy may be `package.module:Class`, which imports that module. False for
+            scenarios from strangers.
+
+    Raises:
+        ScenarioError: If it cannot be read or something in it is wrong: all that is wrong, a line each,
+            with file, line and column, or the override that it comes from.
+    """
+    text, file, folder = _read_source(source)
+    data, places = read_yaml(text, file)
+    if data is None:
+        raise ScenarioError(f"is empty; {_EXPECTATION}", file=file)
+    if not isinstance(data, dict):
+        raise ScenarioError(f"{_EXPECTATION}, got {show(data)}", file=file, line=1, column=1)
+    data = _to_long_form(data, places)
+    for override in overrides:
+        apply_override(data, override, places)
+        data = _to_long_form(data, places)
+    try:
+        scenario = Scenario.model_validate(data)
+    except ValidationError as error:
+        raise scenario_error(describe_problems(error, data, places, Scenario)) from None
+    scenario._folder = folder
+    wrong = check_names(scenario, allow_imports=allow_imports)
+    if wrong:
+        raise scenario_error((places.of_value(path), f"{dotted(path)}: {text}") for path, text in wrong)
+    return scenario
+
+
+def _read_source(source: str | Path) -> tuple[str, str, Path | None]:
+    """Return text, name for messages and folder of a scenario."""
+    if isinstance(source, str) and ("\n" in source or source.lstrip().startswith("{")):
+        return source, "<text>", None
+    path = _find_scenario(str(source))
+    try:
+        return path.read_text(encoding="utf-8"), str(source), path.parent
+    except UnicodeDecodeError as error:
+        raise ScenarioError(
+            f"is no UTF-8 text (byte {error.start}); expected YAML", file=str(source)
+        ) from None
+    except OSError as error:
+        raise ScenarioError(f"cannot be read: {error.strerror}", file=str(source)) from None
+
+
+def _find_scenario(name: str) -> Path:
+    """Return the path of a scenario file, or of a shipped scenario (`quickstart`).
+
+    Raises:
+        ScenarioError: If there is none; names the nearest shipped one.
+    """
+    try:
+        return find_file(name)
+    except InputError as error:
+        shipped = scenario_names()
+        if name in shipped:
+            return data_folder("scenarios") / f"{name}.yaml"
+        stem = name.removeprefix("scenarios/").removesuffix(".yaml")
+        raise ScenarioError(f"{error.message}; shipped scenarios{nearest(stem, shipped)}") from None
+
+
+def scenario_names() -> list[str]:
+    """Return the names of the shipped scenarios, such as `quickstart` and `benchmarks/2x50k`."""
+    folder = data_folder("scenarios")
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
+def _to_long_form(data: dict[str, Any], places: Places) -> dict[str, Any]:
+    if isinstance(data.get("pools"), dict):
+        places.wrap_in_list(("pools",))
+    return expand_short_forms(data)

@@ -1,0 +1,110 @@
+"""Checks that the names in a scenario exist, and that each model fits its engine's parallelism."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from simserve.data_files import find_file
+from simserve.errors import InputError, UnknownNameError
+from simserve.model.shape import ModelShape
+from simserve.registry import lookup
+from simserve.scenario.catalog import load_hardware, load_model
+from simserve.scenario.files import named_files
+from simserve.scenario.places import KeyPath
+from simserve.scenario.schema import Engine, Pool, Scenario
+
+_IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def check_names(scenario: Scenario, *, allow_imports: bool = True) -> list[tuple[KeyPath, str]]:
+    """Return what is wrong with the names in a scenario: the path of each, and a message.
+
+    Args:
+        scenario: A validated scenario.
+        allow_imports: Whether a policy may be `package.module:Class`, which imports that module.
+    """
+    check = _NameCheck(allow_imports)
+    for path, file in named_files(scenario):
+        check.attempt(path, find_file, file, scenario.folder)
+    for key in ("trace", "pairs"):
+        source = getattr(scenario.workload, key)
+        if source is not None and source.format != "auto":
+            check.attempt(("workload", key, "format"), _check_format, source.format)
+    for index, pool in enumerate(scenario.pools):
+        _check_pool(check, scenario, pool, ("pools", index))
+    router = scenario.router
+    check.policy("router", router.policy, ("router", "policy"))
+    if router.policy in ("session_affinity", "prefix_aware"):
+        check.policy("router", router.fallback, ("router", "fallback"))
+    if ":" not in router.policy and router.options:
+        message = f"options are for routers of your own; the policy {router.policy!r} has keys instead"
+        check.wrong.append((("router", "options"), message))
+    return check.wrong
+
+
+def _check_format(name: str) -> None:
+    from simserve.workload.trace import FORMATS
+
+    if name not in FORMATS:
+        raise UnknownNameError("trace format", name, ["auto", *FORMATS])
+
+
+def _check_pool(check: _NameCheck, scenario: Scenario, pool: Pool, path: KeyPath) -> None:
+    check.policy("engine", pool.engine.kind, (*path, "engine", "kind"))
+    check.attempt((*path, "hardware"), load_hardware, pool.hardware, scenario.folder)
+    model_path = ("model",) if pool.model is None else (*path, "model")
+    model = check.attempt(model_path, load_model, scenario.model_of(pool), scenario.folder)
+    if model is not None:
+        check.wrong.extend(_check_parallelism(pool.engine, model, (*path, "engine")))
+    speculative = pool.engine.speculative
+    if speculative is not None and speculative.model is not None:
+        at = (*path, "engine", "speculative", "model")
+        check.attempt(at, load_model, speculative.model, scenario.folder)
+
+
+def _check_parallelism(engine: Engine, model: ModelShape, path: KeyPath) -> list[tuple[KeyPath, str]]:
+    """Refuse what vLLM's `ModelConfig.verify_with_parallel_config` refuses."""
+    wrong: list[tuple[KeyPath, str]] = []
+    ranks, stages = engine.tensor_parallel_size, engine.pipeline_parallel_size
+    if model.num_heads % ranks:
+        message = f"{ranks} ranks cannot share the {model.num_heads} attention heads of {model.name} equally"
+        wrong.append(((*path, "tensor_parallel_size"), message))
+    if stages > model.num_layers:
+        message = f"{stages} stages cannot share the {model.num_layers} layers of {model.name}"
+        wrong.append(((*path, "pipeline_parallel_size"), message))
+    return wrong
+
+
+class _NameCheck:
+    """Collects the errors of look-ups.
+
+    Attributes:
+        wrong: Path and message of each look-up that failed.
+    """
+
+    def __init__(self, allow_imports: bool) -> None:
+        self.wrong: list[tuple[KeyPath, str]] = []
+        self._allow_imports = allow_imports
+
+    def attempt(
+        self, path: KeyPath, find: Callable[_P, _T], *args: _P.args, **options: _P.kwargs
+    ) -> _T | None:
+        """Return what `find` finds, or None and a message for `path`."""
+        try:
+            return find(*args, **options)
+        except InputError as error:
+            self.wrong.append((path, str(error)))
+            return None
+
+    def policy(self, kind: str, name: str, path: KeyPath) -> None:
+        """Look a policy up in the registry."""
+        if ":" in name and not self._allow_imports:
+            self.wrong.append((path, f"{name!r} would import code, which is not allowed here"))
+        elif ":" in name and not _IMPORT_PATH.fullmatch(name):
+            self.wrong.append((path, f"expected package.module:Class, got {name!r}"))
+        else:
+            self.attempt(path, lookup, kind, name)

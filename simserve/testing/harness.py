@@ -1,0 +1,142 @@
+"""Drives a scheduler without a clock: each iteration schedules a batch and, with a full queue, completes one.
+
+For tests of the built-in schedulers and of a user's own: anything with `add`, `abort`, `schedule`,
+`complete`, `has_unfinished`, `running` and `waiting` as `simserve.scheduler` has them. After every call
+the invariants of `simserve.testing.invariants` are checked.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from simserve.errors import SimulationError
+from simserve.scheduler.batch import Batch
+from simserve.scheduler.config import SchedulerConfig
+from simserve.testing.invariants import check_decision, check_population
+from simserve.workload.request import Request
+
+
+@dataclass(slots=True)
+class Drive:
+    """What happened in one drive.
+
+    Attributes:
+        batches: The batches in order, with the iteration that scheduled them.
+        finished: Request ids in the order in which they completed.
+        aborted: Request ids that were aborted while unfinished.
+        iterations: How many iterations it took.
+        stretched: How many of them were passed in stretches (see `drive`), without a batch in `batches`.
+        used_blocks: KV blocks in use after each schedule() that scheduled something, stretches included.
+    """
+
+    batches: list[tuple[int, Batch]] = field(default_factory=list)
+    finished: list[int] = field(default_factory=list)
+    aborted: list[int] = field(default_factory=list)
+    iterations: int = 0
+    stretched: int = 0
+    used_blocks: list[int] = field(default_factory=list)
+
+
+def drive(
+    scheduler: Any,
+    config: SchedulerConfig,
+    arrivals: Mapping[int, Sequence[Request]],
+    *,
+    aborts: Mapping[int, Sequence[int]] | None = None,
+    max_iterations: int = 100_000,
+    observer: Callable[[int, Batch | None], None] | None = None,
+    stretch: Callable[[int], int] | None = None,
+) -> Drive:
+    """Run a scheduler until every request has ended, checking its invariants all along.
+
+    Args:
+        scheduler: A fresh scheduler; mutated.
+        config: The options it was built with (limits are checked against it).
+        arrivals: Requests by the iteration in which they arrive.
+        aborts: Request ids by the iteration in which the client gives up; ended ones are ignored.
+        max_iterations: Bound after which the drive counts as stuck.
+        observer: Called after every schedule() with the iteration and the batch (None: nothing scheduled).
+        stretch: If given, pass iterations in bulk with `advance` wherever `horizon` allows it: called with
+            the longest stretch that ends before the next arrival or abort, returns how much of it to take.
+
+    Raises:
+        IntegrityError: If an invariant does not hold.
+        SimulationError: If requests are left after `max_iterations`.
+    """
+    run = _Run(scheduler, config, dict(arrivals), dict(aborts or {}), observer, stretch)
+    while run.iteration < max_iterations:
+        if not run.iterate():
+            run.result.iterations = run.iteration
+            return run.result
+    raise SimulationError(
+        f"{len(scheduler.running)} running and {len(scheduler.waiting)} waiting requests "
+        f"after {max_iterations} iterations: the scheduler makes no progress"
+    )
+
+
+@dataclass(slots=True)
+class _Run:
+    """State of one drive: what is still to come, and the batches in flight (None: an empty schedule)."""
+
+    scheduler: Any
+    config: SchedulerConfig
+    arrivals: dict[int, Sequence[Request]]
+    aborts: dict[int, Sequence[int]]
+    observer: Callable[[int, Batch | None], None] | None
+    stretch: Callable[[int], int] | None
+    result: Drive = field(default_factory=Drive)
+    added: set[int] = field(default_factory=set)
+    in_flight: deque[Batch | None] = field(default_factory=deque)
+    iteration: int = 0
+
+    def iterate(self) -> bool:
+        """Run one iteration, or several in a stretch; False if there is nothing left to do."""
+        scheduler, result = self.scheduler, self.result
+        for request in self.arrivals.pop(self.iteration, ()):
+            scheduler.add(request, float(self.iteration))
+            self.added.add(request.id)
+        for request_id in self.aborts.pop(self.iteration, ()):
+            if scheduler.abort(request_id) is not None:
+                result.aborted.append(request_id)
+        if not (scheduler.has_unfinished or self.in_flight or self.arrivals):
+            return False
+        batch = self._schedule() if scheduler.has_unfinished else None
+        if self.in_flight and not (batch is not None and len(self.in_flight) < self.config.queue_depth):
+            if self.stretch:
+                self._advance(self.stretch)
+            oldest = self.in_flight.popleft()
+            if oldest is not None:
+                # Stretches replace the batches in flight.
+                oldest = scheduler.oldest_in_flight() if self.stretch else oldest
+                result.finished.extend(s.request.id for s in scheduler.complete(oldest))
+        check_population(scheduler, self.added, result.finished, result.aborted)
+        self.iteration += 1
+        return True
+
+    def _schedule(self) -> Batch | None:
+        batch: Batch | None = self.scheduler.schedule()
+        check_decision(self.scheduler, self.config, batch)
+        self.in_flight.append(batch)
+        if batch is not None:
+            self.result.batches.append((self.iteration, batch))
+            self.result.used_blocks.append(batch.used_blocks)
+        if self.observer:
+            self.observer(self.iteration, batch)
+        return batch
+
+    def _advance(self, stretch: Callable[[int], int]) -> None:
+        """Pass iterations in which nothing arrives, as far as the scheduler promises that nothing changes."""
+        if None in self.in_flight or len(self.in_flight) < self.config.queue_depth:
+            return
+        known = [*self.arrivals, *self.aborts]
+        reach = min(known) - self.iteration - 1 if known else 1 << 20
+        longest = min(self.scheduler.horizon(), reach)
+        steps = stretch(longest) if longest > 0 else 0
+        if steps > 0:
+            self.scheduler.advance(steps, self.result.used_blocks)
+            self.result.stretched += steps
+            self.iteration += steps
+            check_population(self.scheduler, self.added, self.result.finished, self.result.aborted)

@@ -1,0 +1,1 @@
+"""One module for each trace format; each has `read(path, **options) -> Workload`."""
