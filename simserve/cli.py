@@ -5,6 +5,7 @@ Exit status: 0 done; 1 the run failed, was stopped or a check did not hold; 2 ba
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from enum import StrEnum
@@ -167,13 +168,36 @@ def trace(context: typer.Context) -> None:
 
 
 def main() -> None:
-    """Run the command line; ends the process."""
-    # Nothing here multiplies matrices: starting BLAS threads would cost more than a small run.
+    """Run the command line and end the process with its status."""
+    # Nothing here multiplies matrices: starting BLAS threads would cost more than a small run. Plug-ins of
+    # pydantic are neither needed nor wanted, and looking for them takes time.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # A run makes millions of objects that live to its end and hardly a cycle: look for cycles rarely.
+    gc.set_threshold(100_000, 50, 100)
+    status = _run_app()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        status = 1
+    # Leaves the memory to the system; freeing a large run object by object takes seconds.
+    os._exit(status)
+
+
+def _run_app() -> int:
+    """Run the command and return its exit status; an error that is no bug is told in one message."""
     from simserve.errors import SimserveError
 
     try:
         app()
+    except SystemExit as ending:
+        return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
     except SimserveError as error:
         print(f"simserve: error: {error}", file=sys.stderr)
-        sys.exit(error.exit_status)
+        return error.exit_status
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+    return 1

@@ -108,7 +108,7 @@ class StageClock:
         turns = len(forecast.cohorts)
         lengths = [(plain - turn + turns - 1) // turns for turn in range(turns)]
         durations = [
-            [timer.decode_ns(count, context, 0, length) for timer in self._timers]
+            [timer.decode_ns(count, context, 0, length) if length else [] for timer in self._timers]
             for (count, context), length in zip(forecast.cohorts, lengths, strict=True)
         ]
         if last:
@@ -151,6 +151,8 @@ class StageClock:
         end = ends[-1]
         for step in range(steps):
             turn, index = step % turns, step // turns
+            if step == steps - 1 and forecast.last_sequences >= 0:
+                sends[turn] = [timer.send_ns(forecast.last_sequences) for timer in self._timers]
             begin = planned[step] + host
             if self._serial and end > begin:
                 begin = end

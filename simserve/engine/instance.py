@@ -78,6 +78,8 @@ class Instance:
         self._jump = jump
         self._check = check
         self._depth = scheduler.config.queue_depth
+        # Whether the batches in flight hold different sequences (a pipeline that schedules synchronously).
+        self._rotates = not scheduler.config.async_scheduling
         self._arrivals: list[tuple[Request, Any]] = []
         self._cancelled: list[tuple[int, str]] = []
         # Batches in flight, oldest first; None stands for a schedule() that found nothing to run, which
@@ -238,7 +240,7 @@ class Instance:
     def _plan_ahead(self) -> None:
         """Wait for the oldest batch, or for the end of a stretch in which nothing changes."""
         self._silent = 0
-        if self._jump and (len(self._flying) == self._depth or len(self._ends) == len(self._flying)):
+        if self._jump and len(self._flying) == self._depth and (self._rotates or all(self._flying)):
             steps = min(self.scheduler.horizon(), self._reach)
             if steps > 0:
                 forecast = self.scheduler.forecast(steps)

@@ -78,7 +78,7 @@ def _queued(columns: RequestColumns) -> _Spans:
 
 
 def _regular(columns: RequestColumns, chosen: Mask, place: Ints) -> tuple[_Spans, _Spans]:
-    """One prefill, then a token in each step."""
+    """One prefill, then decode until the last token: `finish_step`, or so many steps if it did not finish."""
     rows = np.flatnonzero(chosen & (columns.first_token_step >= 0))
     begin = columns.first_token_step[rows]
     computed = columns.prompt_tokens[rows] - columns.cached_tokens[rows]
@@ -86,7 +86,9 @@ def _regular(columns: RequestColumns, chosen: Mask, place: Ints) -> tuple[_Spans
     more = np.flatnonzero(columns.output_tokens[rows] > 1)
     generated = columns.output_tokens[rows[more]] - 1
     begin, rows = begin[more] + 1, rows[more]
-    decode = _block(rows, place[rows] + 1, "decode", begin, begin + generated - 1, generated)
+    finish = columns.finish_step[rows]
+    last = np.where(finish >= 0, finish, begin + generated - 1)
+    decode = _block(rows, place[rows] + 1, "decode", begin, last, generated)
     return prefill, decode
 
 

@@ -70,8 +70,14 @@ def _note_lines(summary: Mapping[str, Any]) -> list[str]:
     lines = []
     calibration = summary.get("calibration")
     if calibration:
-        lines.append(f"step times     {'; '.join(f'{key}: {value}' for key, value in calibration.items())}")
+        lines.append(f"step times     {_calibration_text(calibration)}")
     return lines + [f"warning        {text}" for text in summary.get("warnings", ())]
+
+
+def _calibration_text(calibration: Mapping[str, Any]) -> str:
+    error = calibration.get("error_percent")
+    stated = "no stated error" if error is None else f"off by {error:.3g} % for {calibration.get('error_of')}"
+    return f"{calibration.get('tier')}, {stated}; {calibration.get('source')}"
 
 
 def _percent(share: float | None) -> str:

@@ -33,7 +33,7 @@ class Sequence:
         decoding: Whether it has sampled since it was last admitted.
         tenure_start, tenure_hit: Step of its last admission, and the tokens it found cached then.
         join_step, join_tokens: The step that sampled first since then, and the tokens computed by then.
-        cohort, join_ordinal, steady_tokens, finish_ordinal: Its place in a group of steady decoders, see `vllm.cohort`.
+        cohort, join_ordinal, steady_step, steady_tokens, finish_ordinal: Its place in a group of steady decoders, see `vllm.cohort`.
         owner: The engine's own record of the request; the scheduler never looks at it.
     """
 
@@ -41,7 +41,7 @@ class Sequence:
         "arrival_order", "blocks", "cached_tokens", "cohort", "computed", "decoding", "drafts",
         "finish_ordinal", "finish_step", "first_step", "first_token_step", "foreseen", "inflight",
         "join_ordinal", "join_step", "join_tokens", "keys", "known", "limit", "order", "outputs", "owner",
-        "preemptions", "published", "reason", "request", "shared_limit", "spans", "status", "steady_tokens",
+        "preemptions", "published", "reason", "request", "shared_limit", "spans", "status", "steady_step", "steady_tokens",
         "tenure_hit", "tenure_start", "token_steps", "verified_steps",
     )  # fmt: skip
 
@@ -75,6 +75,7 @@ class Sequence:
         self.join_step = -1
         self.join_tokens = 0
         self.join_ordinal = 0
+        self.steady_step = -1
         self.steady_tokens = 0
         self.finish_ordinal = 0
         self.token_steps: array[int] | None = None

@@ -223,7 +223,7 @@ def read_jsonl(path: Path) -> Iterator[Record]:
         if line.isspace():
             continue
         try:
-            fields = json.loads(line)
+            fields = json.loads(line.rstrip())  # else an early end is reported in the next line
         except (ValueError, RecursionError) as error:
             column = getattr(error, "colno", None)
             message = f"broken JSON: {getattr(error, 'msg', error)}; expected one object a line"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -133,7 +134,9 @@ def detect_format(path: Path) -> str:
             while line.isspace():
                 line = text.readline(_SNIFFED_CHARACTERS)
             more = text.read(_SNIFFED_CHARACTERS) if line.strip() == "{" else ""
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise TraceError("this is no UTF-8 text", file=str(path)) from error
+    except (OSError, EOFError, zlib.error) as error:
         raise TraceError(f"cannot read the trace: {error}", file=str(path)) from error
     if not line:
         raise TraceError("the trace is empty", file=str(path))

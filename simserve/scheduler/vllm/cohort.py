@@ -15,6 +15,7 @@ from array import array
 from bisect import insort
 from heapq import heappop, heappush
 
+from simserve.scheduler.batch import Batch
 from simserve.scheduler.sequence import Sequence
 
 
@@ -56,14 +57,15 @@ class Cohort:
         self.first_ordinal = 0
         self.steps: array[int] | None = None if consecutive else array("q")
 
-    def join(self, sequence: Sequence, ordinal: int, pending: int) -> bool:
-        """Take in a sequence that samples in `ordinal`; False if it will not be scheduled again.
+    def join(self, sequence: Sequence, batch: Batch, pending: int) -> bool:
+        """Take in a sequence that samples in `batch`; False if it will not be scheduled again.
 
         Args:
             sequence: Its `computed` tokens include that step's.
-            ordinal: The cohort's step that it is part of now, one by one.
+            batch: The cohort's step that it is part of now, as an entry of its own.
             pending: Its tokens in flight, that step's included.
         """
+        ordinal = batch.ordinal
         remaining = sequence.limit - sequence.outputs - pending
         if remaining <= 0 and (sequence.foreseen or not self.foresees):
             return False
@@ -71,6 +73,7 @@ class Cohort:
         sequence.cohort = self
         sequence.join_ordinal = ordinal
         sequence.steady_tokens = sequence.computed
+        sequence.steady_step = batch.step
         sequence.finish_ordinal = end
         self.count += 1
         self.base_context += sequence.computed - ordinal

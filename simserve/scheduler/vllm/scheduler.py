@@ -194,7 +194,7 @@ class VllmScheduler(StepwiseScheduler):
             sequence.join_tokens = sequence.computed
             if is_async:
                 sequence.inflight += 1
-            if not cohort.join(sequence, ordinal, 1):
+            if not cohort.join(sequence, batch, 1):
                 batch.ends_some = True
         if not is_async:
             self._ready = None
@@ -251,7 +251,8 @@ class VllmScheduler(StepwiseScheduler):
             return
         if cohort.steps is None:
             first = sequence.first_token_step + sequence.outputs
-            steps: range | list[int] = range(sequence.join_step + 1, sequence.join_step + 1 + gained)
+            begin = sequence.steady_step + 1
+            steps: range | list[int] = range(begin, begin + gained)
             if sequence.token_steps is None and steps[0] != first:
                 sequence.note_tokens(steps[0], 1)
                 gained -= 1
@@ -364,8 +365,7 @@ class VllmScheduler(StepwiseScheduler):
             sequence = entry.sequence
             if not entry.samples:
                 continue
-            sequence.join_step = sequence.join_step if sequence.join_step >= 0 else batch.step
-            if not cohort.join(sequence, 0, sequence.inflight if is_async else 1):
+            if not cohort.join(sequence, batch, sequence.inflight if is_async else 1):
                 batch.ends_some = True
         if is_async:
             for flying in self._in_flight:
@@ -399,6 +399,8 @@ class VllmScheduler(StepwiseScheduler):
                 limit = min(limit, index)
                 break
         self._drop_at = -1
+        if limit == 0:
+            return 0
         turns = len(cohorts)
         total = 0
         for index, cohort in enumerate(cohorts):
@@ -506,6 +508,7 @@ class VllmScheduler(StepwiseScheduler):
                 batch.context_tokens = cohort.context_at(ordinal)
                 flying.append(batch)
         self.steps += steps
+        self._drop_at = max(-1, self._drop_at - steps)
         for batch in flying:
             cohort = batch.cohort
             assert cohort is not None
