@@ -4,8 +4,9 @@ Rules: vLLM 0.19.0 `v1/core/block_pool.py`, as observed in its decision logs. A 
 stays hittable until it is taken again; only then is the hash dropped ("evicted"). Blocks made twice with
 the same content are both kept under one key; a lookup returns the one inserted first.
 
-Blocks that may be shared are queued one by one. The private tail of a request (tokens that no other
-request has) is queued as one extent: nobody can hit it, so it only ever leaves from the front.
+Blocks that may be shared are queued one by one, by id. Blocks that hold tokens which no other request has are
+only counted: nobody can hit them, so a run of them that was released together (an extent) only ever
+leaves from the front, and which of them has which id decides nothing. `observe` tracks all one by one.
 """
 
 from __future__ import annotations
@@ -16,28 +17,17 @@ from collections.abc import Iterable
 from simserve.errors import IntegrityError
 
 
-class Extent:
-    """Private free blocks that were released together, in queue order.
-
-    Attributes:
-        ids: Block ids, the next one to be taken at `position`.
-        unhashed: How many of the first ids carry no hash (a partial last block, lookahead blocks).
-    """
-
-    __slots__ = ("ids", "position", "unhashed")
-
-    def __init__(self, ids: list[int], unhashed: int) -> None:
-        self.ids = ids
-        self.position = 0
-        self.unhashed = unhashed
-
-
 class BlockPool:
     """Blocks `1 ... num_blocks - 1` (0 is vLLM's null block), their free queue and the hash of each.
 
     Args:
         num_blocks: Blocks including the null block.
-        observe: Collect evicted ids in `evicted` (the caller clears it).
+        observe: Give every block its id from the start, and collect evicted ids in `evicted` (the caller
+            clears it).
+
+    Attributes:
+        num_free: Blocks in the free queue.
+        references: Owners of each block that has an id, by id.
     """
 
     def __init__(self, num_blocks: int, *, observe: bool = False) -> None:
@@ -46,10 +36,20 @@ class BlockPool:
         self.references = [0] * num_blocks
         self.evicted: list[int] = []
         self._observe = observe
-        # Free queue. Keys: a block id, or a negative number for an extent.
-        self._free: OrderedDict[int, Extent | None] = OrderedDict()
-        self._extents = 1
-        self._free[-1] = Extent(list(range(1, num_blocks)), num_blocks - 1)
+        # Free queue. Keys: a block id, or a negative number for an extent [blocks, those without a hash];
+        # blocks without a hash (a partial last block, lookahead blocks) come first in it.
+        self._free: OrderedDict[int, list[int] | None] = OrderedDict()
+        self._extents = 0
+        # Ids of counted blocks: those given back, and all from `_fresh` on.
+        self._spare: list[int] = []
+        self._fresh = 1
+        # Hashes of counted blocks in the free queue.
+        self._hashed_extents = 0
+        if observe:
+            self._free = OrderedDict.fromkeys(range(1, num_blocks))
+            self._fresh = num_blocks
+        else:
+            self._push_extent(num_blocks - 1, 0)
         # Key -> block id, or an insertion-ordered dict of ids where a key was made twice.
         self._cached: dict[int, int | dict[int, None]] = {}
         self._key_of: dict[int, int] = {}
@@ -57,57 +57,77 @@ class BlockPool:
 
     # -- taking and releasing ---------------------------------------------------------------------
 
-    def take(self, count: int) -> list[int]:
-        """Take `count` blocks from the front of the free queue; drops their hashes. Needs count <= num_free."""
+    def take_counted(self, count: int) -> None:
+        """Take `count` blocks from the front of the free queue, to be counted. Needs count <= num_free."""
         queue = self._free
         self.num_free -= count
-        taken: list[int] = []
         while count:
             key, extent = queue.popitem(last=False)
             if extent is None:
-                taken.append(key)
-                count -= 1
                 if key in self._key_of:
                     self._evict(key)
+                self._spare.append(key)
+                count -= 1
                 continue
-            begin = extent.position
-            end = min(len(extent.ids), begin + count)
-            taken += extent.ids[begin:end]
-            count -= end - begin
-            if self._observe and end > extent.unhashed:
-                self.evicted += extent.ids[max(begin, extent.unhashed) : end]
-            if end < len(extent.ids):
-                extent.position = end
+            size = extent[0]
+            if size > count:
+                self._shrink(extent, count)
+                queue[key] = extent
+                queue.move_to_end(key, last=False)
+                return
+            self._hashed_extents -= size - extent[1]
+            count -= size
+
+    def take(self, count: int) -> list[int]:
+        """Take `count` blocks from the front of the free queue, by id. Needs count <= num_free."""
+        queue = self._free
+        self.num_free -= count
+        taken: list[int] = []
+        while len(taken) < count:
+            key, extent = queue.popitem(last=False)
+            if extent is None:
+                if key in self._key_of:
+                    self._evict(key)
+                taken.append(key)
+                continue
+            size = min(extent[0], count - len(taken))
+            taken += self.name_counted(size)
+            self._shrink(extent, size)
+            if extent[0]:
                 queue[key] = extent
                 queue.move_to_end(key, last=False)
         return taken
 
-    def take_one(self) -> int:
-        """Take the block at the front of the free queue; drops its hash. Needs num_free >= 1."""
-        queue = self._free
-        key = next(iter(queue))
-        extent = queue[key]
-        self.num_free -= 1
-        if extent is None:
-            del queue[key]
-            if key in self._key_of:
-                self._evict(key)
-            return key
-        block = extent.ids[extent.position]
-        if self._observe and extent.position >= extent.unhashed:
-            self.evicted.append(block)
-        extent.position += 1
-        if extent.position == len(extent.ids):
-            del queue[key]
-        return block
+    def name_counted(self, count: int) -> list[int]:
+        """Give `count` counted blocks their ids."""
+        spare = self._spare
+        split = max(0, len(spare) - count)
+        ids = spare[split:]
+        del spare[split:]
+        missing = count - len(ids)
+        if missing:
+            ids += range(self._fresh, self._fresh + missing)
+            self._fresh += missing
+        return ids
 
-    def release_private(self, ids: list[int], hashed: int) -> None:
-        """Append private blocks to the queue's end, the last of `ids` first; the first `hashed` carry a hash."""
-        if not ids:
-            return
+    def release_counted(self, count: int, hashed: int) -> None:
+        """Append counted blocks to the queue's end; `hashed` of them, the last to be taken, carry a hash."""
+        self._push_extent(count, hashed)
+        self.num_free += count
+
+    def _push_extent(self, count: int, hashed: int) -> None:
         self._extents += 1
-        self._free[-self._extents] = Extent(ids[::-1], len(ids) - hashed)
-        self.num_free += len(ids)
+        self._free[-self._extents] = [count, count - hashed]
+        self._hashed_extents += hashed
+
+    def _shrink(self, extent: list[int], count: int) -> None:
+        """Take blocks from an extent's front: those without a hash first."""
+        extent[0] -= count
+        if count <= extent[1]:
+            extent[1] -= count
+        else:
+            self._hashed_extents -= count - extent[1]
+            extent[1] = 0
 
     def release(self, ids: Iterable[int]) -> None:
         """Drop one reference of each block, in this order; those that reach 0 join the queue's end."""
@@ -186,34 +206,23 @@ class BlockPool:
 
     @property
     def num_cached(self) -> int:
-        """Distinct cached keys, without those of private blocks that are owned."""
-        hashed = 0
-        for extent in self._free.values():
-            if extent is not None:
-                hashed += len(extent.ids) - max(extent.position, extent.unhashed)
-        return len(self._cached) + hashed
+        """Distinct cached keys, without those of counted blocks that are owned."""
+        return len(self._cached) + self._hashed_extents
 
     def free_block_ids(self) -> list[int]:
-        """Return the free queue, front first."""
-        ids: list[int] = []
-        for key, extent in self._free.items():
-            if extent is None:
-                ids.append(key)
-            else:
-                ids += extent.ids[extent.position :]
-        return ids
+        """Return the ids in the free queue, front first. Counted blocks have none."""
+        return [key for key, extent in self._free.items() if extent is None]
 
-    def check_integrity(self, owned: Iterable[Iterable[int]], private: Iterable[Iterable[int]]) -> None:
+    def check_integrity(self, owned: Iterable[Iterable[int]], counted: int) -> None:
         """Check that no block is lost or owned twice and that references add up.
 
         Args:
-            owned: Tables of shareable blocks, one reference each.
-            private: Blocks that have exactly one owner and no reference count.
+            owned: Tables of blocks with ids, one reference each.
+            counted: Counted blocks that are owned.
 
         Raises:
             IntegrityError: If an invariant does not hold.
         """
-        free = self.free_block_ids()
         counts = [0] * self.num_blocks
         for table in owned:
             for block in table:
@@ -222,12 +231,19 @@ class BlockPool:
         if counts != self.references:
             wrong = [b for b in range(self.num_blocks) if counts[b] != self.references[b]]
             raise IntegrityError(f"reference counts differ for blocks {wrong[:8]}")
-        single = [block for table in private for block in table]
-        places = free + single + [block for block in range(self.num_blocks) if counts[block]]
-        if len(free) != self.num_free:
-            raise IntegrityError(f"{len(free)} blocks in the free queue, {self.num_free} counted")
+        free = self.free_block_ids()
+        extents = [extent for extent in self._free.values() if extent is not None]
+        in_extents = sum(extent[0] for extent in extents)
+        if len(free) + in_extents != self.num_free:
+            raise IntegrityError(f"{len(free) + in_extents} blocks in the free queue, {self.num_free} counted")
+        spare = [*self._spare, *range(self._fresh, self.num_blocks)]
+        if len(spare) != in_extents + counted:
+            raise IntegrityError(f"{len(spare)} ids for {in_extents} free and {counted} owned counted blocks")
+        places = [*free, *spare, *(block for block in range(self.num_blocks) if counts[block])]
         if sorted(places) != list(range(1, self.num_blocks)):
             raise IntegrityError("a block is lost, or owned twice, or owned and free")
+        if sum(extent[0] - extent[1] for extent in extents) != self._hashed_extents:
+            raise IntegrityError("hashes of counted blocks do not add up")
         for block, key in self._key_of.items():
             hit = self._cached.get(key)
             if hit != block and not (isinstance(hit, dict) and block in hit):

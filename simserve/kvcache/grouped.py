@@ -165,7 +165,7 @@ class GroupedCache:
 
     def check_integrity(self, tables: Iterable[Table]) -> None:
         """Check the pool against the tables. Raises IntegrityError."""
-        self.pool.check_integrity([blocks for held in self._tables.values() for blocks in held], [])
+        self.pool.check_integrity([blocks for held in self._tables.values() for blocks in held], 0)
 
     # -- inside ----------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """vLLM's KV-cache manager for one group of full-attention layers: block tables, prefix hits, publishing.
 
-The leading blocks of a sequence that another request may share are counted and hashed one by one; the
-rest is private and moves as one extent (see `block_pool`). Both give the same free queue, block for block.
+The leading blocks of a sequence that another request may share are tracked one by one, with id and hash; the
+rest is private and only counted (see `block_pool`). Hits, evictions and their order are the same either way.
 Rules 7 to 9 of vLLM 0.19.0's decision logs.
 """
 
@@ -22,14 +22,16 @@ class Table(Protocol):
     """What a sequence keeps for the cache; only the cache mutates it.
 
     Attributes:
-        blocks: Block ids in token order.
-        shared_limit: How many leading blocks may be shared with another request (-1: not known yet).
+        blocks: Ids of the leading blocks that are tracked, in token order.
+        private: Blocks after those, which are only counted.
+        shared_limit: How many leading blocks may be shared with another request.
         keys: Keys of the leading blocks, as far as they have been asked for.
         published: How many leading full blocks are in the cache.
     """
 
     request: Request
     blocks: list[int]
+    private: int
     shared_limit: int
     keys: list[int]
     published: int
@@ -43,19 +45,29 @@ class PagedCache:
         block_size: Tokens per block.
         enable_prefix_caching: Publish full blocks and look them up.
         drop_last_hit: EAGLE needs the hidden state of the last hit block again: one hit block fewer.
+        track_all: Track every block, so that logs can show its id.
     """
 
     def __init__(
-        self, pool: BlockPool, block_size: int, *, enable_prefix_caching: bool, drop_last_hit: bool = False
+        self,
+        pool: BlockPool,
+        block_size: int,
+        *,
+        enable_prefix_caching: bool,
+        drop_last_hit: bool = False,
+        track_all: bool = False,
     ) -> None:
         self.pool = pool
         self.block_size = block_size
         self.enable_prefix_caching = enable_prefix_caching
         self._drop_last_hit = drop_last_hit
+        self._track_all = track_all
 
     def attach(self, table: Table) -> None:
         """Prepare the table of a request that has just been added."""
-        if self.enable_prefix_caching:
+        if self._track_all:
+            table.shared_limit = sys.maxsize
+        elif self.enable_prefix_caching:
             table.shared_limit = table.request.shared_tokens // self.block_size
         else:
             table.shared_limit = 0
@@ -63,7 +75,7 @@ class PagedCache:
     def lookup(self, table: Table, known_tokens: int) -> tuple[Hits, int]:
         """Return the hit blocks of a sequence and how many tokens they hold; at least one token misses."""
         limit = min((known_tokens - 1) // self.block_size, table.shared_limit)
-        if limit <= 0:
+        if limit <= 0 or not self.enable_prefix_caching:
             return [], 0
         keys = self._keys(table, limit)
         hits = self.pool.find(keys if len(keys) <= limit else keys[:limit])
@@ -92,16 +104,22 @@ class PagedCache:
     def grow(self, table: Table, computed_tokens: int, tokens: int) -> bool:
         """Extend the table to hold `tokens` tokens, or change nothing and return False."""
         blocks = table.blocks
-        held = len(blocks)
+        held = len(blocks) + table.private
         need = -(-tokens // self.block_size) - held
         if need <= 0:
             return True
-        if need > self.pool.num_free:
+        pool = self.pool
+        if need > pool.num_free:
             return False
-        taken = self.pool.take(need)
-        if held < table.shared_limit:
-            self.pool.own(taken[: table.shared_limit - held])
-        blocks += taken
+        tracked = min(need, table.shared_limit - held)
+        if tracked > 0:
+            taken = pool.take(tracked)
+            pool.own(taken)
+            blocks += taken
+            need -= tracked
+        if need:
+            pool.take_counted(need)
+            table.private += need
         return True
 
     def publish(self, table: Table, tokens: int) -> None:
@@ -117,27 +135,32 @@ class PagedCache:
 
     def release(self, table: Table) -> None:
         """Return all blocks, the last first. They stay hittable until they are taken again."""
-        blocks, limit = table.blocks, table.shared_limit
-        if limit < len(blocks):
-            self.pool.release_private(blocks[limit:], max(0, table.published - limit))
-        if limit:
-            self.pool.release(reversed(blocks[:limit]))
-        table.blocks = []
+        if table.private:
+            hashed = min(max(0, table.published - len(table.blocks)), table.private)
+            self.pool.release_counted(table.private, hashed)
+            table.private = 0
+        if table.blocks:
+            self.pool.release(reversed(table.blocks))
+            table.blocks = []
         table.published = 0
 
     def evict_all(self, table: Table) -> None:
         """Return all blocks of a preempted sequence, which may find its own published blocks again.
 
-        Its private blocks become shareable (with itself, later), so they are hashed one by one from now on.
+        Its private blocks become shareable (with itself, later), so they are tracked one by one from now on.
         """
-        blocks, limit = table.blocks, table.shared_limit
-        if self.enable_prefix_caching and limit < sys.maxsize:
+        if self.enable_prefix_caching and table.shared_limit < sys.maxsize:
+            tracked = len(table.blocks)
             table.shared_limit = sys.maxsize
             table.keys = []
-            self.pool.own(blocks[limit:])
-            if table.published > limit:
-                keys = self._keys(table, table.published)
-                self.pool.publish(blocks[limit : table.published], keys[limit : table.published])
+            named = self.pool.name_counted(table.private)
+            self.pool.own(named)
+            table.blocks += named
+            table.private = 0
+            published = min(table.published, len(table.blocks))
+            if published > tracked:
+                keys = self._keys(table, published)
+                self.pool.publish(table.blocks[tracked:published], keys[tracked:published])
         self.release(table)
 
     def missed_stream(self, table: Table, hits: Hits) -> int | None:
@@ -150,22 +173,22 @@ class PagedCache:
     # -- what logs and checks ask for ------------------------------------------------------------------
 
     def block_ids(self, table: Table) -> list[int]:
-        """Return a copy of the block table."""
+        """Return a copy of the tracked part of the block table."""
         return list(table.blocks)
 
     def count_cached(self, tables: Iterable[Table]) -> int:
         """Return the number of distinct cached keys, given the tables that hold blocks."""
-        private = sum(max(0, table.published - table.shared_limit) for table in tables)
-        return self.pool.num_cached + private
+        counted = sum(min(max(0, t.published - len(t.blocks)), t.private) for t in tables)
+        return self.pool.num_cached + counted
 
     def common_prefix_blocks(self, table: Table, holders: int) -> int | list[int]:
         """Return how many leading blocks of a table are referenced by all `holders` tables."""
         if not self.enable_prefix_caching:
             return 0
         if holders == 1:
-            return len(table.blocks)
+            return len(table.blocks) + table.private
         count = 0
-        for block in table.blocks[: table.shared_limit]:
+        for block in table.blocks:
             if self.pool.references[block] != holders:
                 break
             count += 1
@@ -174,10 +197,7 @@ class PagedCache:
     def check_integrity(self, tables: Iterable[Table]) -> None:
         """Check the pool against the tables that hold blocks. Raises IntegrityError."""
         held = list(tables)
-        self.pool.check_integrity(
-            [table.blocks[: table.shared_limit] for table in held],
-            [table.blocks[table.shared_limit :] for table in held],
-        )
+        self.pool.check_integrity([table.blocks for table in held], sum(table.private for table in held))
 
     def _keys(self, table: Table, blocks: int) -> list[int]:
         if len(table.keys) < blocks:

@@ -15,6 +15,8 @@ from simserve.units import parse_rate
 PositiveInt = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
+# Time and rate from then on; a list of two in YAML.
+RatePoint = Annotated[tuple[Annotated[float, Field(ge=0)], Rate], Field(strict=False)]
 
 # Keys of each kind, all of them needed.
 _KEYS = {
@@ -30,7 +32,7 @@ class RateSpec(Section):
     """A rate schedule; arrivals follow it by time rescaling, whatever their gaps' distribution."""
 
     kind: Literal["steps", "ramp", "sine", "spikes", "csv"] = Field(description="The schedule's form.")
-    points: tuple[tuple[Annotated[float, Field(ge=0)], Rate], ...] | None = Field(
+    points: tuple[RatePoint, ...] | None = Field(
         default=None,
         strict=False,
         min_length=1,

@@ -86,7 +86,9 @@ def _find_scenario(name: str) -> Path:
         if name in shipped:
             return data_folder("scenarios") / f"{name}.yaml"
         stem = name.removeprefix("scenarios/").removesuffix(".yaml")
-        raise ScenarioError(f"{error.message}; shipped scenarios{nearest(stem, shipped)}") from None
+        raise ScenarioError(
+            f"{error.message}, nor is it a shipped scenario{nearest(stem, shipped)}"
+        ) from None
 
 
 def scenario_names() -> list[str]:

@@ -1,9 +1,10 @@
 """From a trace's chained block hashes to segments of token streams.
 
 Equal ids are equal blocks, in most traces after equal prefixes only. Every id is given a place,
-`block_tokens` tokens of a stream: an id that follows another for the first time goes on in that one's stream, a
-second follower of the same id starts a stream of its own. So a prompt of a hundred blocks is a handful of segments, one for each
-point where it leaves the prompts before it, and equal segments are still exactly equal blocks.
+`block_tokens` tokens of a stream: an id that follows another for the first time goes on in that one's
+stream, a second follower of the same id starts a stream of its own. So a prompt of a hundred blocks is a
+handful of segments, one for each point where it leaves the prompts before it, and equal segments are still
+exactly equal blocks.
 """
 
 from __future__ import annotations

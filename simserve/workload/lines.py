@@ -16,8 +16,11 @@ from simserve.errors import TraceError, nearest
 from simserve.units import NS_PER_S
 
 _GZIP_MAGIC = b"\x1f\x8b"
-# Larger than any real length or time (2^53 is where floats stop being exact integers).
+# Larger than any real number in a trace; 2^53 is where floats stop being exact integers.
 LARGEST = 2**53
+MOST_TOKENS = 2**31
+# About 146 years: all sums of a trace's times stay within 64 bits.
+MOST_NS = 2**62
 
 
 def open_text(path: Path) -> io.TextIOWrapper:
@@ -90,16 +93,19 @@ class Row:
                     raise ValueError
             except (ValueError, OverflowError):
                 self.fail(column, "expected a whole number of tokens")
-        if not 0 <= value <= LARGEST:
-            self.fail(column, "expected a number of tokens, at least 0")
+        if not 0 <= value <= MOST_TOKENS:
+            self.fail(column, "expected a number of tokens, from 0 to 2^31")
         return value
 
     def integer(self, column: str) -> int:
         """Return a field as an integer of either sign."""
         try:
-            return int(self._fields[self._columns[column]])
+            value = int(self._fields[self._columns[column]])
         except ValueError:
             self.fail(column, "expected an integer")
+        if abs(value) > LARGEST:
+            self.fail(column, "expected an integer of at most 2^53")
+        return value
 
     def number_at_least_0(self, column: str) -> float:
         """Return a field as a finite number, at least 0."""
@@ -113,7 +119,10 @@ class Row:
 
     def time_ns(self, column: str) -> int:
         """Return a field in seconds as integer nanoseconds."""
-        return round(self.number_at_least_0(column) * NS_PER_S)
+        value = round(self.number_at_least_0(column) * NS_PER_S)
+        if value > MOST_NS:
+            self.fail(column, "expected a time within 146 years")
+        return value
 
     def fail(self, column: str, expected: str) -> NoReturn:
         """Raise a TraceError that points at a field."""
@@ -186,11 +195,27 @@ class Record:
             self.fail(key, "expected a finite number, at least 0")
         return float(value)
 
+    def tokens(self, key: str) -> int:
+        """Return a value as a number of tokens, at least 0."""
+        value = self.integer(key)
+        if value > MOST_TOKENS:
+            self.fail(key, "expected at most 2^31 tokens")
+        return value
+
+    def time_ns(self, key: str, unit_ns: int) -> int:
+        """Return a time in units of `unit_ns` as integer nanoseconds."""
+        value = round(self.number_at_least_0(key) * unit_ns)
+        if value > MOST_NS:
+            self.fail(key, "expected a time within 146 years")
+        return value
+
     def integers(self, key: str) -> list[int]:
-        """Return a value as a list of integers; a missing one is empty."""
+        """Return a value as a list of integers of 63 bits; a missing one is empty."""
         value = self.fields.get(key, [])
         if type(value) is not list or any(type(item) is not int for item in value):
             self.fail(key, "expected a list of integers")
+        if value and not -(2**62) <= min(value) <= max(value) <= 2**62:
+            self.fail(key, "expected integers of at most 2^62")
         return value
 
     def text(self, key: str) -> str:

@@ -75,8 +75,6 @@ def read_trace(path: str | Path, format: str = "auto", **options: Any) -> Worklo
     path = Path(path)
     if format == "auto":
         format = detect_format(path)
-    elif format not in FORMATS:
-        raise UnknownNameError("trace format", format, ["auto", *FORMATS])
     read = _reader(format)
     valid = options_of(format)
     for name in options:
@@ -113,7 +111,11 @@ def _check_option(format: str, name: str, value: Any) -> None:
 
 
 def options_of(format: str) -> list[str]:
-    """Return the options that a format's reader takes."""
+    """Return the options that a format's reader takes.
+
+    Raises:
+        UnknownNameError: If there is no such format.
+    """
     return list(inspect.signature(_reader(format)).parameters)[1:]
 
 
@@ -164,6 +166,8 @@ def _matches(known: Format, line: str, more: str) -> bool:
 
 
 def _reader(format: str) -> Callable[..., Workload]:
+    if format not in FORMATS:
+        raise UnknownNameError("trace format", format, ["auto", *FORMATS])
     module, _, function = FORMATS[format].reader.partition(":")
     read: Callable[..., Workload] = getattr(
         importlib.import_module(f"simserve.workload.formats.{module}"), function

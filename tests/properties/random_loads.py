@@ -18,12 +18,14 @@ from simserve.testing.harness import Drive, drive
 from simserve.workload.request import Request, Segment
 
 MAX_MODEL_LEN = 96
-# No shrinking: a load takes too long to run for it, and the failing one is printed anyway.
+# No shrinking: a load takes too long to run for it, and the failing one is printed anyway. The same loads
+# every time: a test run must not depend on luck.
 LOADS = settings(
-    max_examples=100,
+    max_examples=120,
+    derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    phases=[Phase.generate],
 )
 
 

@@ -35,8 +35,8 @@ def read(
     ids: list[list[int]] = []
     last_turns: dict[str, tuple[int, int]] = {}  # session -> row and number of its last turn
     for record in read_jsonl(path):
-        time_ns = round(record.number_at_least_0("t_us") * 1_000)
-        row = rows.add(time_ns, record.integer("input_length"), record.integer("output_length"))
+        time_ns = record.time_ns("t_us", 1_000)
+        row = rows.add(time_ns, record.tokens("input_length"), record.tokens("output_length"))
         if "session" not in record:
             record.fail("session", "expected the session's name or number")
         session, turn = record.text("session"), record.integer("turn")

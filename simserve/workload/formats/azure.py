@@ -30,6 +30,9 @@ def read(path: Path) -> Workload:
     return rows.workload("Azure LLM inference trace, UTC times from its first request")
 
 
+_DAYS = 130 * 365  # from 1970; keeps nanoseconds within 64 bits
+
+
 def _time_ns(row: Row) -> int:
     match = _TIMESTAMP.fullmatch(row.text("TIMESTAMP"))
     if match is None:
@@ -39,6 +42,8 @@ def _time_ns(row: Row) -> int:
         days = _day_number(day)
     except ValueError:
         row.fail("TIMESTAMP", "expected a day of the calendar")
+    if not 0 <= days < _DAYS:
+        row.fail("TIMESTAMP", "expected a day from 1970 to 2099")
     whole = ((days * 24 + int(hours)) * 60 + int(minutes)) * 60 + int(seconds)
     return whole * 1_000_000_000 + int((fraction or "").ljust(9, "0"))
 

@@ -27,8 +27,8 @@ def read(path: Path, release: str = "recorded") -> Workload:
     ids: list[list[int]] = []
     turns: dict[str, tuple[int, str]] = {}  # chat id -> its row and its session, the first chat's id
     for record in read_jsonl(path):
-        time_ns = round(record.number_at_least_0("timestamp") * 1_000_000_000)
-        row = rows.add(time_ns, record.integer("input_length"), record.integer("output_length"))
+        time_ns = record.time_ns("timestamp", 1_000_000_000)
+        row = rows.add(time_ns, record.tokens("input_length"), record.tokens("output_length"))
         chat, parent = _id(record, "chat_id"), _id(record, "parent_chat_id")
         parent_row, session = turns.get(parent, (-1, chat))
         turns[chat] = (row, session)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from simserve.workload.lines import Record, read_jsonl
+from simserve.workload.lines import MOST_NS, Record, read_jsonl
 from simserve.workload.rows import TraceRows
 from simserve.workload.workload import Workload
 
@@ -55,13 +55,13 @@ class _Reader:
     def add_compact(self, record: Record) -> None:
         """Add a row of the compact form."""
         self.rows.add(
-            record.integer("arrival_ns"), record.integer("input_length"), record.integer("output_length")
+            record.integer("arrival_ns"), record.tokens("input_length"), record.tokens("output_length")
         )
         self._finish(record.integers("hash_ids"), "", -1, 0)
 
     def add_flat(self, record: Record, time_ns: int, session: str, predecessor: int, gap_ns: int) -> int:
         """Add a flat request, or a session's, and return its row."""
-        prompt, output = record.integer("input_toks"), record.integer("output_toks")
+        prompt, output = record.tokens("input_toks"), record.tokens("output_toks")
         row = self.rows.add(time_ns, prompt, output)
         prompt_ids, output_ids = record.integers("input_tok_ids"), record.integers("output_tok_ids")
         if prompt_ids and len(prompt_ids) != prompt:
@@ -80,6 +80,8 @@ class _Reader:
         for fields in turns:
             turn = record.part(fields)
             time_ns += gap_ns
+            if time_ns > MOST_NS:
+                record.fail("sub_requests", "expected tool times within 146 years")
             predecessor = self.add_flat(turn, time_ns, record.text("session_id"), predecessor, gap_ns)
             gap_ns = turn.integer("tool_duration_ns") if "tool_duration_ns" in turn else 0
 

@@ -31,8 +31,8 @@ def read(path: Path, spread_ticks: bool = False) -> Workload:
     rows = TraceRows(path)
     ids: list[list[int]] = []
     for record in read_jsonl(path):
-        time_ns = round(record.number_at_least_0("timestamp") * 1_000_000)
-        rows.add(time_ns, record.integer("input_length"), record.integer("output_length"))
+        time_ns = record.time_ns("timestamp", 1_000_000)
+        rows.add(time_ns, record.tokens("input_length"), record.tokens("output_length"))
         blocks = record.integers("hash_ids")
         if len(blocks) * BLOCK_TOKENS >= rows.prompt_tokens[-1] + BLOCK_TOKENS:
             record.fail("hash_ids", f"expected at most one for each {BLOCK_TOKENS} tokens of the prompt")

@@ -80,7 +80,9 @@ def read_json(path: Path) -> Workload:
         for key in record.fields.keys() - known:
             raise TraceError(f"unknown field {key!r}", file=str(path), line=record.number)
         for name, least in NEEDED.items():
-            ints[name].append(record.integer(name, least=least))
+            ints[name].append(
+                record.tokens(name) if name != "arrival_ns" else record.integer(name, least=least)
+            )
         for name, least in OPTIONAL.items():
             default = _default(name, row, ints["output_tokens"][-1])
             ints[name].append(record.integer(name, least=least) if name in record else default)

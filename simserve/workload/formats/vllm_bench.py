@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from simserve.errors import TraceError
-from simserve.workload.lines import Record, read_lines
+from simserve.workload.lines import MOST_TOKENS, Record, read_lines
 from simserve.workload.rows import TraceRows
 from simserve.workload.workload import Workload
 
+# Any clock's seconds, the Unix time included; differences stay within 64 bits of nanoseconds.
+_MOST_S = 4 * 10**9
 KEYS = ("input_lens", "output_lens", "start_times")
 
 
@@ -79,8 +81,8 @@ def _numbers(record: Record, key: str) -> list[float]:
     values = record.fields.get(key)
     if not isinstance(values, list):
         record.fail(key, "expected a list; save the result with --save-detailed")
-    least = 0 if key != "start_times" else float("-inf")
+    least, most = (-_MOST_S, _MOST_S) if key == "start_times" else (0, MOST_TOKENS)
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < float("inf"):
-            record.fail(key, f"expected numbers only, found {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            record.fail(key, f"expected numbers from {least} to {most}, found {value!r}")
     return values

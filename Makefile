@@ -1,0 +1,40 @@
+# Everything happens in .venv; only python3 >= 3.11 with venv, and make, are needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+OUT ?= build/quickstart
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-slow bench format clean
+
+help: ## List the targets.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "python3 >= 3.11 is needed; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+run: $(STAMP) ## Set up and run the quickstart.
+	$(BIN)/simserve run scenarios/quickstart.yaml --out $(OUT)
+
+test: $(STAMP) ## Set up and pass the tests: style, types, behaviour.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: $(STAMP) ## The tests that take minutes.
+	$(BIN)/python -m pytest -m slow
+
+bench: $(STAMP) ## Measure the speed; writes build/bench.json. BENCH='--load 2x50k' or '--million'.
+	$(BIN)/python tests/benchmarks/bench.py $(BENCH)
+
+format: $(STAMP) ## Put the code into the house's form.
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## Remove what was built, not the environment.
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

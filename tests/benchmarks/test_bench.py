@@ -1,0 +1,52 @@
+"""The benchmark measures what it says, in the form that is promised."""
+
+from __future__ import annotations
+
+import pytest
+from bench import _report
+from loads import LOADS, ROOT, Load, measure_load, trace_overrides
+from timeouts import measure_timeout_us
+
+
+def test_a_timeout_costs_about_a_microsecond() -> None:
+    assert 0.05 < measure_timeout_us(repeats=1) < 50
+
+
+def test_the_report_has_the_promised_form() -> None:
+    figures = {
+        "requests_per_cpu_s": 20_000.0,
+        "peak_rss_mib": 300.0,
+        "wall_s": 5.0,
+        "share_in_stretches": 0.95,
+    }
+    report = _report(1.25, {"64x100k": figures})
+    assert report == {
+        "simpy_timeout_us": 1.25,
+        "loads": {
+            "64x100k": {
+                "requests_per_cpu_s": 20_000.0,
+                "timeouts_per_request": pytest.approx(50 / 1.25),
+                "peak_rss_mib": 300.0,
+                "wall_s": 5.0,
+                "share_in_stretches": 0.95,
+            }
+        },
+    }
+
+
+@pytest.mark.parametrize("load", LOADS, ids=lambda load: load.name)
+def test_every_load_has_its_scenario(load: Load) -> None:
+    assert (ROOT / "scenarios" / "benchmarks" / f"{load.name}.yaml").is_file()
+
+
+@pytest.mark.parametrize("load", [load for load in LOADS if not load.slow], ids=lambda load: load.name)
+def test_ten_requests_of_every_load_run(load: Load) -> None:
+    overrides = trace_overrides(load)
+    if overrides is None:
+        pytest.skip("the load's trace is not here; set SIMSERVE_DATA")
+    scenario = ROOT / "scenarios" / "benchmarks" / f"{load.name}.yaml"
+    few = measure_load(scenario, [*overrides, f"{load.limit_key}=10"])
+    assert few.requests == 10
+    assert few.cpu_s > 0
+    assert few.peak_rss_mib > 10
+    assert 0 <= few.share_in_stretches <= 1

@@ -1,0 +1,130 @@
+"""Reading hardware files, and what the shipped ones say."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simserve.devices.accelerator import GB, GIB, read_accelerator
+from simserve.errors import InputError
+from simserve.scenario.catalog import hardware_names, load_calibration, load_hardware
+
+MINE: dict[str, Any] = {
+    "name": "my-gpu",
+    "peak_tflops": {"bfloat16": 200},
+    "memory_gb": 32,
+    "memory_bandwidth_gb_per_s": 1200,
+}
+
+
+def test_four_keys_make_an_accelerator() -> None:
+    mine = read_accelerator(MINE)
+    assert mine.peak_for("float16") == 200e12
+    assert mine.peak_for("fp8") == 200e12
+    assert mine.peak_for("float32") == 100e12
+    assert mine.memory_bytes == int(32 * 0.99 * GIB)
+    assert mine.memory_bandwidth_bytes_per_s == 1200 * GB
+    assert (mine.link_kind, mine.link_domain) == ("PCIe", 1)
+    assert mine.price_usd_per_hour is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"memory_gb": None}, "needs 'memory_gb'"),
+        ({"memory_gb": "32 GB"}, "memory_gb: expected a positive number, got '32 GB'"),
+        ({"memory_bandwith_gb_per_s": 1}, "did you mean 'memory_bandwidth_gb_per_s'"),
+        ({"peak_tflops": {"bf16": 1}}, "unknown key 'peak_tflops.bf16'"),
+        ({"peak_tflops": {}}, "peak_tflops: expected a mapping"),
+        ({"peak_tflops": {"bfloat16": -3}}, "peak_tflops.bfloat16: expected a positive number, got -3"),
+        ({"link": {"rate": 3}}, "unknown key 'link.rate'"),
+        ({"aliases": "x"}, "aliases: expected a list of names"),
+        ({"name": 7}, "name: expected a text, got 7"),
+    ],
+)
+def test_wrong_hardware_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_accelerator({**MINE, **change}, "mine.yaml")
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("mine.yaml: ")
+
+
+@pytest.mark.parametrize("name", hardware_names())
+def test_shipped_accelerator_is_sourced_and_sane(name: str) -> None:
+    accelerator = load_hardware(name)
+    assert accelerator.name == name
+    assert accelerator.source != "user"
+    assert accelerator.confidence != "user"
+    assert 10e12 < accelerator.peak_for("bfloat16") < 3e15
+    assert 100e9 < accelerator.memory_bandwidth_bytes_per_s < 10e12
+    assert 14 * GIB < accelerator.memory_bytes < 300 * GIB
+    # Denser formats are not slower.
+    peaks = accelerator.peak_flops
+    assert peaks.get("fp8", float("inf")) >= accelerator.peak_for("bfloat16")
+    assert peaks.get("fp4", float("inf")) >= peaks.get("fp8", 0)
+
+
+def test_every_accelerator_of_the_fact_table_is_shipped(data_dir: Path) -> None:
+    with (data_dir / "kernels" / "hardware_facts.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    assert len(rows) == len(hardware_names())
+    for row in rows:
+        accelerator = load_hardware(row["name"])
+        assert accelerator.peak_for("bfloat16") == float(row["fp16_bf16_tflops_dense"]) * 1e12
+        # The RTX PRO 6000's two figures: 1597 in the table, 1792 as the cap.
+        expected = 1792 if accelerator.name == "rtx-pro-6000-server" else float(row["mem_bw_gbs"])
+        assert accelerator.memory_bandwidth_bytes_per_s == expected * GB
+        if row["fp8_tflops_dense"]:
+            assert accelerator.peak_flops["fp8"] == float(row["fp8_tflops_dense"]) * 1e12
+        if row["tdp_w"]:
+            assert accelerator.tdp_w == float(row["tdp_w"])
+
+
+def test_spellings_of_the_measured_tables_resolve(data_dir: Path) -> None:
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    unlisted = {"gb300"}  # measured, but not in the fact table
+    tables = [
+        "gemm",
+        "attn_decode",
+        "attn_mixed",
+        "elementwise",
+        "comm",
+        "moe",
+        "grouped_gemm",
+        "step_splitwise",
+    ]
+    for table in tables:
+        column = pq.read_table(data_dir / "kernels" / f"{table}.parquet", columns=["hardware"])["hardware"]
+        for spelling in pc.unique(column).to_pylist():
+            if spelling not in unlisted:
+                assert load_hardware(spelling).name in hardware_names()
+
+
+@pytest.mark.parametrize("name", hardware_names())
+def test_calibrated_rates_stay_below_the_peaks(name: str) -> None:
+    accelerator = load_hardware(name)
+    content = load_calibration(accelerator)
+    if content is None:
+        return
+    assert content["accelerator"] == name
+    assert content["provenance"]
+    for entry in content["gemm"].values():
+        assert 0 < entry["compute_efficiency"] <= 1
+        assert 0 < entry["bandwidth_efficiency"] <= 1
+        assert 0 <= entry["overhead_s"] < 50e-6
+        assert entry["p"] >= 1
+        assert entry["fit_mape_percent"] > 0
+
+
+def test_h100_has_the_fitted_gemm_constants() -> None:
+    entry = (load_calibration(load_hardware("H100")) or {})["gemm"]["bfloat16"]
+    # 813.1 TFLOPS and 2,895 GB/s achieved, of 989.4 and 3,350.
+    assert entry["compute_efficiency"] == pytest.approx(813.1 / 989.4, rel=1e-3)
+    assert entry["bandwidth_efficiency"] == pytest.approx(2895.2 / 3350, rel=1e-3)
+    assert entry["overhead_s"] == pytest.approx(3.618e-6)
+    assert entry["p"] == pytest.approx(2.9255, rel=1e-3)

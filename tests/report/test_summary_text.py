@@ -1,0 +1,61 @@
+"""The summary on the screen says what was asked, how it went and what to look at next."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from simserve.metrics.record import RequestLog, StepLog
+from simserve.metrics.result import Result
+from simserve.report.summary_text import print_summary
+
+
+@pytest.fixture
+def summary() -> dict[str, object]:
+    figures = Result(requests=RequestLog(), steps=[StepLog(0, 5)], name="a chat load").summary
+    return figures | {
+        "completed": 1234,
+        "failed": 2,
+        "failures": {"rejected: queue full": 2},
+        "mean_ttft_ms": 12.3456,
+    }
+
+
+def test_lines(summary: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
+    more = {"zero_lengths": 3, "warnings": ["no calibration"], "request_goodput": 1.5, "slo_attainment": 0.75}
+    print_summary(summary | more)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "a chat load"
+    assert lines[1].startswith("requests       1,234 completed, 2 failed, 0 unfinished")
+    assert "  failed       2: rejected: queue full" in lines
+    assert "  lengths      3 lengths of 0 ran as 1" in lines
+    assert "goodput        1.5 requests/s within the SLO (75.0% of the requests)" in lines
+    assert next(line for line in lines if line.startswith("TTFT")).split()[1:3] == ["12.35", "-"]
+    assert "warning        no calibration" in lines
+    assert lines[-1] == "bottleneck     none: no step was executed"
+
+
+def test_the_calibration_states_its_error(
+    summary: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = {"tier": "calibrated", "source": "a fit", "error_percent": 8.46, "error_of": "GEMMs"}
+    print_summary(summary | {"calibration": known})
+    assert "step times     calibrated, off by 8.46 % for GEMMs; a fit" in capsys.readouterr().out
+    print_summary(summary | {"calibration": known | {"error_percent": None}})
+    assert "calibrated, no stated error" in capsys.readouterr().out
+
+
+def test_a_stopped_run_is_marked(summary: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary(summary | {"partial": True})
+    assert "PARTIAL" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_a_terminal_gets_a_table(
+    summary: dict[str, object], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    print_summary(summary)
+    text = capsys.readouterr().out
+    assert "TTFT" in text
+    assert "─" in text

@@ -1,0 +1,215 @@
+"""The command line: what it prints where, and with which status it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+import pytest
+import typer.main
+
+from simserve.cli import app
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = """\
+name: small
+model: llama-3.1-8b
+workload: {arrivals: 50, prompt_tokens: 64, output_tokens: 8, requests: 40}
+pools: {hardware: h100-sxm, replicas: 2}
+slo: {ttft_s: 1.0}
+"""
+
+
+def run_cli(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from simserve.cli import main; main()", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    return path
+
+
+def test_run_prints_a_summary_and_writes_a_run(scenario: Path, tmp_path: Path) -> None:
+    done = run_cli("run", str(scenario), "--out", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("small\nrequests       40 completed, 0 failed, 0 unfinished")
+    assert "\nbottleneck     " in done.stdout
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["completed"] == 40
+    assert (tmp_path / "out" / "scenario.yaml").read_text().startswith(("#", "name: small"))
+
+
+def test_a_written_scenario_runs_again_to_the_same_bytes(scenario: Path, tmp_path: Path) -> None:
+    first, again = tmp_path / "first", tmp_path / "again"
+    assert run_cli("run", str(scenario), "--out", str(first), "-q").returncode == 0
+    done = run_cli("run", str(first / "scenario.yaml"), "--out", str(again), "-q")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    for path in first.iterdir():
+        if path.name != "run.json":
+            assert path.read_bytes() == (again / path.name).read_bytes(), path.name
+
+
+def test_json_is_one_object_and_nothing_else(scenario: Path) -> None:
+    done = run_cli("run", str(scenario), "--json", "--set", "seed=3")
+    summary = json.loads(done.stdout)
+    assert summary["seed"] == 3
+    assert done.stderr == ""
+
+
+def test_seeds_give_intervals(scenario: Path, tmp_path: Path) -> None:
+    done = run_cli("run", str(scenario), "--seeds", "3", "--json", "--out", str(tmp_path / "out"))
+    report = json.loads(done.stdout)
+    assert report["seeds"] == [0, 1, 2]
+    means = [summary["mean_e2el_ms"] for summary in report["runs"]]
+    assert report["intervals"]["mean_e2el_ms"]["mean"] == pytest.approx(sum(means) / 3)
+    assert len(set(means)) > 1, "seeds draw different arrivals"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["seed-0", "seed-1", "seed-2"]
+    text = run_cli("run", str(scenario), "--seeds", "2").stdout
+    assert text.startswith("over 2 seeds")
+
+
+def test_compare_scenarios_and_runs(scenario: Path, tmp_path: Path) -> None:
+    half = tmp_path / "half.yaml"
+    half.write_text(SMALL.replace("replicas: 2", "replicas: 1"))
+    done = run_cli("compare", str(scenario), str(half))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[0].split() == ["small.yaml", "half.yaml", "difference"]
+    run_cli("run", str(scenario), "--out", str(tmp_path / "out"), "-q")
+    report = json.loads(run_cli("compare", str(tmp_path / "out"), str(scenario), "--json").stdout)
+    assert set(report["relative_difference"].values()) <= {0.0, None}
+    done = run_cli("compare", str(tmp_path / "out"), str(scenario), "--set", "seed=1")
+    assert done.returncode == 2
+
+
+def test_explain_memory_names_every_part(scenario: Path) -> None:
+    done = run_cli("run", str(scenario), "--explain", "memory")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"weights", done.stdout)
+    assert run_cli("run", str(scenario), "--explain", "step").returncode == 0
+
+
+@pytest.mark.parametrize("what", ["models", "hardware", "routers", "engines", "scenarios", "traces"])
+def test_list(what: str) -> None:
+    entries = json.loads(run_cli("list", what, "--json").stdout)[what]
+    assert entries
+    text = run_cli("list", what).stdout
+    assert all(str(entry.get("name", entry.get("path"))) in text for entry in entries)
+
+
+def test_schema_is_json() -> None:
+    schema = json.loads(run_cli("schema").stdout)
+    assert "workload" in schema["properties"]
+
+
+def test_import_a_vllm_command(tmp_path: Path) -> None:
+    done = run_cli("import", "vllm serve Qwen/Qwen3-8B -tp 2 --frobnicate 3", "--hardware", "h100-sxm")
+    assert "tensor_parallel_size: 2" in done.stdout
+    assert "--frobnicate" in done.stderr
+    report = json.loads(run_cli("import", "vllm serve Qwen/Qwen3-8B", "--json").stdout)
+    assert report["unknown_flags"] == []
+
+
+def test_trace_commands_are_mounted() -> None:
+    done = run_cli("trace", "--help")
+    assert done.returncode == 0
+    assert all(command in done.stdout for command in ("stats", "convert", "generate", "fetch"))
+
+
+def test_conformance_refuses_an_unknown_engine(tmp_path: Path) -> None:
+    done = run_cli("conformance", "vlm", str(tmp_path))
+    assert done.returncode == 2
+    assert "did you mean 'vllm'?" in done.stderr
+
+
+def test_bad_input_is_one_message_and_status_2(scenario: Path) -> None:
+    done = run_cli("run", str(scenario), "--set", "pools.0.replica=3")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "replicas" in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_output_folder_of_others_is_refused_before_the_run(scenario: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("")
+    done = run_cli("run", str(scenario), "--out", str(tmp_path / "out"))
+    assert done.returncode == 2
+    assert "is not empty and holds no run" in done.stderr
+
+
+def test_ctrl_c_writes_what_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "long.yaml"
+    path.write_text(
+        SMALL.replace("requests: 40", "requests: 2000000").replace("output_tokens: 8", "output_tokens: 400")
+    )
+    out = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-c",
+        "from simserve.cli import main; main()",
+        "run",
+        str(path),
+        "--out",
+        str(out),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(4.0)
+    os.kill(process.pid, signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 1, stderr
+    assert "Traceback" not in stderr
+    assert "stopped before the end" in stderr
+    assert "PARTIAL" in stdout.splitlines()[0]
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["partial"] is True
+    assert summary["completed"] > 0
+    import pyarrow.parquet as pq
+
+    counted = summary["completed"] + summary["failed"] + summary["unfinished"]
+    assert counted == pq.read_metadata(out / "requests.parquet").num_rows < 2_000_000
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    group = typer.main.get_group(app)
+    for name, command in group.commands.items():
+        if name == "trace":
+            continue
+        assert command.help, name
+        assert command.epilog is not None, name
+        assert f"simserve {name}" in command.epilog
+
+
+def test_the_reference_names_every_command_and_option() -> None:
+    page = (ROOT / "docs" / "reference" / "cli.md").read_text()
+    for name, command in typer.main.get_group(app).commands.items():
+        assert f"## `simserve {name}" in page, name
+        section = page.split(f"## `simserve {name}")[1].split("\n## ")[0]
+        for parameter in command.params:
+            for option in parameter.opts:
+                if option.startswith("--"):
+                    assert option in section, f"{name} {option}"
+
+
+def test_start_up_is_quick() -> None:
+    """At most 120 ms above a bare Python, the median of five."""
+
+    def seconds(*command: str) -> float:
+        started = time.perf_counter()
+        subprocess.run([sys.executable, *command], check=True, capture_output=True)
+        return time.perf_counter() - started
+
+    pairs = [
+        (seconds("-c", "pass"), seconds("-c", "from simserve.cli import main; main()", "--help"))
+        for _ in range(5)
+    ]
+    assert median(ours for _, ours in pairs) - median(bare for bare, _ in pairs) < 0.12

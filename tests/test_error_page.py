@@ -1,0 +1,173 @@
+"""docs/reference/errors.md shows what real runs say about bad inputs; SIMSERVE_WRITE_DOCS=1 writes it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "reference" / "errors.md"
+HEAD = """\
+# Errors
+
+Bad input ends a command with exit status 2 and one line for each thing that is wrong, on standard error:
+`file:line:column: what is wrong, what was expected, the nearest valid name`. A run that fails, or a check
+that does not hold, ends with 1. This page is made by the tests from real runs.
+"""
+GOOD = """\
+model: llama-3.1-8b
+workload:
+  arrivals: 10
+  prompt_tokens: 100
+  output_tokens: 10
+  requests: 20
+pools: {hardware: h100-sxm}
+"""
+TRACE = "model: llama-3.1-8b\nworkload: {trace: load.csv}\npools: h100-sxm\n"
+HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+
+
+@dataclass(frozen=True)
+class BadInput:
+    """A bad input and what its error must name.
+
+    Attributes:
+        title: Heading on the page.
+        files: What lies in the folder.
+        names: Texts that the message must contain.
+        words: The command line after `simserve`.
+    """
+
+    title: str
+    files: dict[str, str]
+    names: tuple[str, ...]
+    words: tuple[str, ...] = ("run", "bad.yaml")
+    shown: str = field(default="bad.yaml")
+
+
+BAD_INPUTS = (
+    BadInput(
+        "An unknown key",
+        {"bad.yaml": GOOD.replace("requests:", "request:")},
+        ("bad.yaml:6:3", "request", "'requests'"),
+    ),
+    BadInput(
+        "A wrong type",
+        {"bad.yaml": GOOD.replace("requests: 20", "requests: many")},
+        ("bad.yaml:6:", "many"),
+    ),
+    BadInput(
+        "A negative rate",
+        {"bad.yaml": GOOD.replace("arrivals: 10", "arrivals: -10")},
+        ("bad.yaml:3:", "-10"),
+    ),
+    BadInput("A missing file", {}, ("missing.yaml",), ("run", "missing.yaml"), ""),
+    BadInput("A missing trace", {"bad.yaml": TRACE}, ("load.csv",)),
+    BadInput(
+        "An unknown model",
+        {"bad.yaml": GOOD.replace("llama-3.1-8b", "llama-3.1-8")},
+        ("llama-3.1-8", "did you mean"),
+    ),
+    BadInput(
+        "A broken row of a trace",
+        {
+            "bad.yaml": TRACE,
+            "load.csv": HEADER + "2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:15:50.9951690,396,x9\n",
+        },
+        ("load.csv:3", "x9"),
+        shown="load.csv",
+    ),
+    BadInput("An empty trace", {"bad.yaml": TRACE, "load.csv": HEADER}, ("load.csv",), shown="load.csv"),
+    BadInput(
+        "A model larger than the GPU",
+        {"bad.yaml": GOOD.replace("llama-3.1-8b", "llama-3.1-70b").replace("h100-sxm", "rtx-4090")},
+        ("llama-3.1-70b", "rtx-4090"),
+    ),
+    BadInput(
+        "YAML that would run code",
+        {"bad.yaml": GOOD.replace("llama-3.1-8b", "!!python/object/apply:os.system [id]")},
+        ("bad.yaml:1:",),
+    ),
+    BadInput(
+        "YAML with anchors",
+        {"bad.yaml": "a: &a [x, x]\nb: &b [*a, *a]\n" + GOOD},
+        ("bad.yaml:1:",),
+    ),
+    BadInput(
+        "An override that names no key",
+        {"bad.yaml": GOOD},
+        ("pools.0.replica", "replicas"),
+        ("run", "bad.yaml", "--set", "pools.0.replica=2"),
+    ),
+    BadInput(
+        "An output folder that holds something else",
+        {"bad.yaml": GOOD, "thesis/chapter1.tex": "\\section{}\n"},
+        ("thesis", "holds no run"),
+        ("run", "bad.yaml", "--out", "thesis"),
+        "",
+    ),
+)
+
+
+def say(case: BadInput, folder: Path) -> str:
+    """Return what simserve says on standard error; it must be no traceback and end with status 2."""
+    for name, text in case.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    command = [sys.executable, "-c", "from simserve.cli import main; main()", *case.words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr, done.stderr
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    return done.stderr.replace(f"{folder}/", "")
+
+
+@pytest.mark.parametrize("case", BAD_INPUTS, ids=lambda case: case.title)
+def test_the_error_names_what_is_wrong(case: BadInput, tmp_path: Path) -> None:
+    said = say(case, tmp_path)
+    assert all(name in said for name in case.names), said
+    assert len(said.splitlines()) <= 3, said
+
+
+LONG_PROMPT = GOOD.replace("prompt_tokens: 100", "prompt_tokens: 5000").replace(
+    "h100-sxm}", "h100-sxm, engine: {max_model_len: 4096}}"
+)
+
+
+def run_long_prompt(folder: Path) -> str:
+    """Return the first lines of a run in which no prompt fits; each request fails with its reason."""
+    (folder / "long.yaml").write_text(LONG_PROMPT)
+    command = [sys.executable, "-c", "from simserve.cli import main; main()", "run", "long.yaml"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return "".join(done.stdout.splitlines(keepends=True)[1:3])
+
+
+def test_a_prompt_above_the_model_length_fails_with_its_reason(tmp_path: Path) -> None:
+    said = run_long_prompt(tmp_path)
+    assert "0 completed, 20 failed, 0 unfinished" in said
+    assert "max_model_len 4096" in said
+
+
+def test_the_page_is_current(tmp_path: Path) -> None:
+    parts = [HEAD]
+    for number, case in enumerate(BAD_INPUTS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        shown = f"`{case.shown}`:\n```\n{case.files[case.shown]}```\n" if case.shown else ""
+        command = f"$ simserve {' '.join(case.words)}\n"
+        parts.append(f"## {case.title}\n{shown}```\n{command}{say(case, folder)}```\n")
+    said = run_long_prompt(tmp_path)
+    parts.append(
+        "## A prompt longer than max_model_len\n"
+        "As at a real server, the request fails and the run goes on; the summary gives the reason.\n\n"
+        f"`long.yaml`:\n```\n{LONG_PROMPT}```\n```\n$ simserve run long.yaml\n...\n{said}...\n```\n"
+    )
+    page = "\n".join(parts)
+    if os.environ.get("SIMSERVE_WRITE_DOCS") == "1":
+        PAGE.write_text(page, encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == page, "write it anew with SIMSERVE_WRITE_DOCS=1"

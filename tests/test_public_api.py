@@ -1,0 +1,57 @@
+"""The public names: all there, each from the room that the documentation says, none by accident."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+import simserve
+
+PUBLIC = {
+    "CapacityError",
+    "InputError",
+    "IntegrityError",
+    "Request",
+    "Result",
+    "Scenario",
+    "ScenarioError",
+    "Segment",
+    "SimserveError",
+    "SimulationError",
+    "TraceError",
+    "UnknownNameError",
+    "Workload",
+    "__version__",
+    "load_scenario",
+    "read_trace",
+    "register",
+    "simulate",
+}
+
+
+def test_all_is_the_documented_list() -> None:
+    assert set(simserve.__all__) == PUBLIC
+    assert dir(simserve) == sorted(PUBLIC)
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_every_name_resolves_and_is_documented(name: str) -> None:
+    value = getattr(simserve, name)
+    if name != "__version__":
+        assert value.__name__ == name
+        assert inspect.getdoc(value)
+        assert value.__module__.startswith("simserve.")
+
+
+def test_other_names_are_refused() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'simulator'"):
+        _ = simserve.simulator
+
+
+def test_errors_have_one_root_and_their_exit_status() -> None:
+    errors = [getattr(simserve, name) for name in PUBLIC if name.endswith("Error")]
+    assert all(issubclass(error, simserve.SimserveError) for error in errors)
+    statuses = {error.__name__: error.exit_status for error in errors}
+    assert statuses["InputError"] == statuses["TraceError"] == statuses["CapacityError"] == 2
+    assert statuses["SimulationError"] == statuses["IntegrityError"] == 1
