@@ -65,9 +65,8 @@ def simulate(
         for plan, pool, state in zip(plans, scenario.pools, cluster.pools, strict=True)
     ]
     split = [
-        plan.split_time(instance.log)
+        plan.split_time([instance.log for instance in state.instances])
         for plan, state in zip(plans, cluster.pools, strict=True)
-        for instance in state.instances
     ]
     return Result(
         requests=cluster.log,

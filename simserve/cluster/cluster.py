@@ -16,8 +16,8 @@ from simserve.workload.client import Client
 from simserve.workload.request import Request
 
 Progress = Callable[[int, int, int], None]
-# Between two calls of the progress function.
-_PROGRESS_EVERY = 256
+# Rows kept before they move to the columns of the log; as often the progress function is called.
+_ROWS_KEPT = 256
 
 
 @dataclass(slots=True)
@@ -89,6 +89,7 @@ class Cluster:
         # Released by a completion, waiting for their gap to pass.
         self._thinking: dict[int, Request] = {}
         self._router: Router | None = None
+        self._rows: list[tuple[int | str, ...]] = []
 
     def connect(self, router: Router) -> None:
         """Set the router, and take the pools' instances over from it."""
@@ -233,6 +234,7 @@ class Cluster:
                 sequence = self.instances[sent.instance].scheduler.sequences.get(sent.request.id)
             self._record(sent, sequence, UNFINISHED, "the run was stopped", -1)
             self._leave_follow_ups(sent.request)
+        self._move_rows()
 
     def _leave_follow_ups(self, request: Request) -> None:
         for follow_up in request.follow_ups:
@@ -240,36 +242,47 @@ class Cluster:
             self._leave_follow_ups(follow_up)
 
     def _record(self, sent: Sent, sequence: Running | None, status: str, reason: str, end_ns: int) -> None:
-        log, request = self.log, sent.request
-        log.request_id.append(request.id)
-        log.session.append(request.session)
-        log.tenant.append(request.tenant)
-        log.slo_class.append(request.slo_class)
-        log.arrival_ns.append(sent.sent_ns)
-        log.prompt_tokens.append(request.prompt_tokens)
-        log.instance.append(sent.instance)
-        log.end_ns.append(end_ns)
-        log.status.append(status)
-        log.reason.append(reason)
+        """Note a request's end; rows are kept as tuples and moved to the log's columns many at a time."""
+        request = sent.request
         if sequence is None:
-            for column in (log.output_tokens, log.cached_tokens, log.preemptions):
-                column.append(0)
-            for column in (log.first_step, log.first_token_step, log.finish_step):
-                column.append(-1)
+            state = (0, 0, -1, -1, -1, 0)
         else:
-            log.output_tokens.append(sequence.outputs)
-            log.cached_tokens.append(sequence.cached_tokens if sequence.cached_tokens > 0 else 0)
-            log.preemptions.append(sequence.preemptions)
-            log.first_step.append(sequence.first_step)
-            log.first_token_step.append(sequence.first_token_step)
-            log.finish_step.append(sequence.finish_step if status == COMPLETED else -1)
+            state = (
+                sequence.outputs,
+                max(0, sequence.cached_tokens),
+                sequence.first_step,
+                sequence.first_token_step,
+                sequence.finish_step if status == COMPLETED else -1,
+                sequence.preemptions,
+            )
             if sequence.token_steps is not None:
-                log.token_steps[request.id] = sequence.token_steps
+                self.log.token_steps[request.id] = sequence.token_steps
             if sequence.spans is not None:
-                log.spans[request.id] = sequence.spans
-        rows = len(log.request_id)
-        if self._progress is not None and rows % _PROGRESS_EVERY == 0:
-            self._progress(self.env.now, rows, self._total)
+                self.log.spans[request.id] = sequence.spans
+        self._rows.append(
+            (
+                request.id, request.session, request.tenant, request.slo_class, sent.sent_ns,
+                request.prompt_tokens, sent.instance, end_ns, status, reason, *state,
+            )
+        )  # fmt: skip
+        if len(self._rows) >= _ROWS_KEPT:
+            self._move_rows()
+            if self._progress is not None:
+                self._progress(self.env.now, len(self.log.request_id), self._total)
+
+    def _move_rows(self) -> None:
+        if not self._rows:
+            return
+        log = self.log
+        columns = (
+            log.request_id, log.session, log.tenant, log.slo_class, log.arrival_ns,
+            log.prompt_tokens, log.instance, log.end_ns, log.status, log.reason,
+            log.output_tokens, log.cached_tokens, log.first_step, log.first_token_step, log.finish_step,
+            log.preemptions,
+        )  # fmt: skip
+        for column, values in zip(columns, zip(*self._rows, strict=True), strict=True):
+            column.extend(values)  # type: ignore[attr-defined]
+        self._rows.clear()
 
 
 def _sheddable(sequence: Running) -> tuple[int, float, int]:

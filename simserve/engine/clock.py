@@ -116,8 +116,13 @@ class StageClock:
                 final = timer.decode_ns(forecast.last_sequences, forecast.last_context, 0, 1)
                 durations[0][stage] = durations[0][stage] + final
         if len(self._timers) == 1:
-            return self._plan_single(ends, durations, steps, turns)
-        return self._plan_stages(ends, durations, forecast, steps)
+            plan = self._plan_single(ends, durations, steps, turns)
+        else:
+            plan = self._plan_stages(ends, durations, forecast, steps)
+        plan.steps = steps
+        plan.counts = [count for count, _ in forecast.cohorts]
+        plan.last_count = forecast.last_sequences
+        return plan
 
     def _plan_single(
         self, ends: list[int], durations: list[list[list[int]]], steps: int, turns: int
@@ -129,7 +134,7 @@ class StageClock:
         host = self._host_ns
         end = ends[-1]
         if not host:
-            return Plan([*ends[:-1], *accumulate(flat, initial=end)], None, None)
+            return Plan([*ends[:-1], *accumulate(flat, initial=end)])
         planned = list(ends)
         starts = []
         for step, duration in enumerate(flat):
@@ -137,7 +142,7 @@ class StageClock:
             starts.append(begin)
             end = begin + duration
             planned.append(end)
-        return Plan(planned, starts, None)
+        return Plan(planned, starts)
 
     def _plan_stages(
         self, ends: list[int], durations: list[list[list[int]]], forecast: Forecast, steps: int
@@ -182,24 +187,37 @@ class Plan:
         ends: In order; the first ones are those in flight.
         starts: Start of each new step; None where it is the end of the step before.
         frees: Each new step's time at which every stage is free; None for one stage.
+        steps: How many new steps.
+        counts: Sequences in the new steps, one cohort after the other in turn.
+        last_count: Sequences in the very last one where they are fewer, else -1.
     """
 
-    __slots__ = ("ends", "frees", "starts")
+    __slots__ = ("counts", "ends", "frees", "last_count", "starts", "steps")
 
     def __init__(
-        self, ends: list[int], starts: list[int] | None, frees: list[tuple[int, ...]] | None
+        self,
+        ends: list[int],
+        starts: list[int] | None = None,
+        frees: list[tuple[int, ...]] | None = None,
     ) -> None:
         self.ends = ends
         self.starts = starts
         self.frees = frees
+        self.steps = 0
+        self.counts: list[int] = []
+        self.last_count = -1
 
-    def drop(self, in_flight: int, steps: int) -> None:
+    def drop(self, steps: int) -> None:
         """Forget the first `steps` ends (they have passed, and so has the dispatch of as many new steps)."""
         self.ends = self.ends[steps:]
         if self.starts is not None:
             self.starts = self.starts[steps:]
         if self.frees is not None:
             self.frees = self.frees[steps:]
+        self.steps -= steps
+        turn = steps % len(self.counts)
+        if turn:
+            self.counts = self.counts[turn:] + self.counts[:turn]
 
     def start_of(self, in_flight: int, step: int) -> int:
         """Return the start of new step `step`."""

@@ -258,39 +258,39 @@ class Instance:
         in_flight = len(self._ends)
         first = scheduler.steps
         waiting = len(scheduler.waiting)
-        used: list[int] = []
-        shapes = scheduler.forecast(steps)
-        scheduler.advance(steps, used)
+        used: list[int] | None = None if self.trace is None and len(plan.counts) == 1 else []
+        first_used, last_used = scheduler.advance(steps, used)
         self._clock.follow(plan, in_flight, steps)
         new_ends = plan.ends[in_flight : in_flight + steps]
         self.log.end_ns.extend(new_ends)
-        last = shapes.last_sequences >= 0
-        counts = [count for count, _ in shapes.cohorts]
+        counts = plan.counts
+        last = plan.last_count if steps == plan.steps else -1
         running = len(scheduler.running)
         recorder = self._recorder
         if len(counts) == 1:
-            if steps > last:
+            plain = steps - (last >= 0)
+            if plain:
                 start = plan.start_of(in_flight, 0)
-                recorder.record_decodes(first, steps - last, start, counts[0], running, waiting, used[0])
-            if last:
+                recorder.record_decodes(first, plain, start, counts[0], running, waiting, first_used)
+            if last >= 0:
                 start = plan.start_of(in_flight, steps - 1)
-                recorder.record_decodes(
-                    first + steps - 1, 1, start, shapes.last_sequences, running, waiting, used[-1]
-                )
+                recorder.record_decodes(first + plain, 1, start, last, running, waiting, last_used)
         else:
+            assert used is not None
             for step in range(steps):
                 start = plan.start_of(in_flight, step)
                 count = counts[step % len(counts)]
                 recorder.record_decodes(first + step, 1, start, count, running, waiting, used[step])
         if self.trace is not None:
+            assert used is not None
             for step in range(steps):
-                count = shapes.last_sequences if last and step == steps - 1 else counts[step % len(counts)]
+                count = last if last >= 0 and step == steps - 1 else counts[step % len(counts)]
                 self.trace.append((first + step, new_ends[step], count, 0, used[step], waiting))
         if steps > 1 or self._silent > 1:
             self.stretch_steps += steps
-        plan.drop(in_flight, steps)
-        self._ends = plan.ends[:in_flight]
         self._silent -= steps
+        plan.drop(steps)
+        self._ends = plan.ends[:in_flight]
         if len(self._flying) != in_flight:
             self._rotate(steps)
 

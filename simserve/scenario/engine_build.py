@@ -26,8 +26,8 @@ from simserve.scenario.schema import Pool, Scenario
 from simserve.scheduler.config import Acceptance, KVGroup, SchedulerConfig, Speculation
 from simserve.scheduler.vllm.scheduler import VllmScheduler
 
-# Steps of an instance that are taken apart to tell what bounds it.
-_SAMPLED_STEPS = 32
+# Steps of a pool that are taken apart to tell what bounds it.
+_SAMPLED_STEPS = 64
 
 
 @dataclass(frozen=True)
@@ -79,27 +79,31 @@ class EnginePlan:
             price_usd_per_hour=None if price is None else price * gpus,
         )
 
-    def split_time(self, log: StepLog) -> TimeSplit:
-        """Estimate what an instance's steps waited for, from a sample of them weighted with their number.
+    def split_time(self, logs: Sequence[StepLog]) -> TimeSplit:
+        """Estimate what a pool's steps waited for, from a sample of them weighted with their number.
 
         The log does not hold contexts; the tokens of the used blocks, shared among those that run, stand
         for them.
         """
-        rows = len(log.steps)
         totals = dict.fromkeys(("compute", "bandwidth", "communication", "overhead"), 0.0)
-        for row in range(0, rows, max(1, rows // _SAMPLED_STEPS)):
-            decodes, prefill = log.decode_tokens[row], log.prefill_tokens[row]
-            share = decodes / max(1, log.running[row])
-            context = round(log.used_blocks[row] * self.config.block_size * min(1.0, share))
-            window = min((g.window for g in self.config.kv_groups if g.window), default=0)
-            chunks = [Chunk(prefill, 0)] if prefill else []
+        rows = [(log, row) for log in logs for row in _spread(len(log.steps), _SAMPLED_STEPS // len(logs) + 1)]
+        for log, row in rows:
             for timer in self.timers:
-                parts = timer.bound_seconds(
-                    decodes, max(context, decodes), min(context, window * decodes), chunks, decodes + len(chunks)
-                )  # fmt: skip
+                parts = timer.bound_seconds(*self._shape_of(log, row))
                 for key, seconds in parts.items():
                     totals[key] += seconds * log.steps[row]
         return TimeSplit(**{f"{key}_s": seconds for key, seconds in totals.items()})
+
+    def _shape_of(self, log: StepLog, row: int) -> tuple[int, int, int, list[Chunk], int]:
+        decodes, prefill = log.decode_tokens[row], log.prefill_tokens[row]
+        share = min(1.0, decodes / max(1, log.running[row]))
+        context = max(decodes, round(log.used_blocks[row] * self.config.block_size * share))
+        chunks = [Chunk(prefill, 0)] if prefill else []
+        return decodes, context, min(context, self._window * decodes), chunks, decodes + len(chunks)
+
+    @property
+    def _window(self) -> int:
+        return min((group.window for group in self.config.kv_groups if group.window), default=0)
 
     def explain(self, what: str) -> list[str]:
         """Return the lines of `simserve run --explain`."""
@@ -108,6 +112,11 @@ class EnginePlan:
         if what == "step":
             return _step_lines(self)
         raise InputError(f"cannot explain {what!r}{nearest(what, ('memory', 'step'))}")
+
+
+def _spread(rows: int, samples: int) -> range:
+    """Return at most about `samples` row numbers, evenly spread."""
+    return range(0, rows, max(1, rows // samples))
 
 
 def plan_engine(scenario: Scenario, index: int) -> EnginePlan:
@@ -274,8 +283,7 @@ def _step_lines(plan: EnginePlan) -> list[str]:
         ("decode, 16 requests of 2,048 tokens", 16, 16 * 2048, []),
         ("prefill of 2,048 tokens", 0, 0, [Chunk(2048, 0)]),
     ):
-        window = min((g.window for g in plan.config.kv_groups if g.window), default=0)
-        shape = (decodes, context, decodes * min(2048, window), chunks, decodes + len(chunks))
+        shape = (decodes, context, decodes * min(2048, plan._window), chunks, decodes + len(chunks))
         for stage, timer in enumerate(plan.timers):
             rows = timer.explain(*shape)
             total = sum(row.seconds for row in rows)

@@ -17,7 +17,9 @@ Positive = Annotated[float, Field(gt=0)]
 class PrefixSpec(Section):
     """Groups of requests that start with the same tokens (system prompts, shared documents)."""
 
-    groups: PositiveInt = Field(description="Number of groups, each with a prefix of its own.")
+    groups: Annotated[int, Field(ge=1, le=10**7)] = Field(
+        description="Number of groups, each with a prefix of its own."
+    )
     tokens: LengthSpec = Field(description="Tokens of a group's prefix; they come before prompt_tokens.")
     zipf: Seconds = Field(default=0.0, description="Exponent of the groups' popularity; 0: all alike.")
     weights: tuple[Positive, ...] | None = Field(

@@ -58,7 +58,7 @@ class WorkloadSpec(Section):
     pairs: PairsSpec | None = Field(
         default=None, description="Joint lengths from a trace, in place of prompt_tokens and output_tokens."
     )
-    requests: PositiveInt | None = Field(
+    requests: Annotated[int, Field(ge=1, le=10**9)] | None = Field(
         default=None, description="Number of generated requests, all turns counted."
     )
     duration_s: Positive | None = Field(default=None, description="Generate arrivals up to this time, s.")

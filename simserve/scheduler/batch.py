@@ -48,27 +48,24 @@ class Batch:
         observed: What decision logs ask for, filled only when the scheduler observes.
     """
 
-    __slots__ = (
-        "chunks", "cohort", "context_tokens", "decodes", "detached", "ends_some", "entries", "observed",
-        "ordinal", "running", "samples", "step", "used_blocks", "waiting", "window_tokens",
-    )  # fmt: skip
+    # Class attributes are the defaults: a batch of decodes sets five of them, and millions are made.
+    decodes = 0
+    context_tokens = 0
+    window_tokens = 0
+    chunks: list[Chunk] = []  # noqa: RUF012 - never mutated: schedule() sets a list of its own
+    samples = 0
+    entries: list[Entry] = []  # noqa: RUF012 - likewise
+    cohort: Cohort | None = None
+    ordinal = 0
+    detached: list[Sequence] | None = None
+    ends_some = False
+    running = 0
+    waiting = 0
+    used_blocks = 0
+    observed: Any = None
 
     def __init__(self, step: int) -> None:
         self.step = step
-        self.decodes = 0
-        self.context_tokens = 0
-        self.window_tokens = 0
-        self.chunks: list[Chunk] = []
-        self.samples = 0
-        self.entries: list[Entry] = []
-        self.cohort: Cohort | None = None
-        self.ordinal = 0
-        self.detached: list[Sequence] | None = None
-        self.ends_some = False
-        self.running = 0
-        self.waiting = 0
-        self.used_blocks = 0
-        self.observed: Any = None
 
     @property
     def prefill_tokens(self) -> int:

@@ -26,7 +26,7 @@ class Sequence:
         foreseen: Whether asynchronous scheduling sees that end coming (an EOS it does not).
         reason: How it ends: "length" or "stop".
         order: Grows with every admission to the running list.
-        blocks, shared_limit, keys, published: The cache's table (see `kvcache.paged.Table`).
+        blocks, private, shared_limit, keys, published: The cache's table (see `kvcache.paged.Table`).
         first_step, first_token_step, finish_step: Numbers of steps, -1 before they happen.
         token_steps: Step of every output, where they are not consecutive; else None.
         spans: What it did, step ranges, once that is more than one prefill and one decode; else None.
@@ -41,7 +41,7 @@ class Sequence:
         "arrival_order", "blocks", "cached_tokens", "cohort", "computed", "decoding", "drafts",
         "finish_ordinal", "finish_step", "first_step", "first_token_step", "foreseen", "inflight",
         "join_ordinal", "join_step", "join_tokens", "keys", "known", "limit", "order", "outputs", "owner",
-        "preemptions", "published", "reason", "request", "shared_limit", "spans", "status", "steady_step", "steady_tokens",
+        "preemptions", "private", "published", "reason", "request", "shared_limit", "spans", "status", "steady_step", "steady_tokens",
         "tenure_hit", "tenure_start", "token_steps", "verified_steps",
     )  # fmt: skip
 
@@ -63,6 +63,7 @@ class Sequence:
         self.cached_tokens = -1
         self.verified_steps = 0
         self.blocks: list[int] = []
+        self.private = 0
         self.shared_limit = 0
         self.keys: list[int] = []
         self.published = 0

@@ -17,6 +17,8 @@ from simserve.units import NS_PER_S
 from simserve.workload.rates import FloatColumn, RateSchedule
 from simserve.workload.workload import IntColumn
 
+# What fits into a large machine's memory: some 40 bytes each.
+MOST_REQUESTS = 10**9
 # How much more than expected is drawn at a time when only a duration is given.
 _MARGIN = 1.1
 
@@ -53,6 +55,8 @@ class ArrivalProcess:
                 raise InputError("expected a number of requests or a duration")
             return _to_ns(self.schedule.times_of(self._counts(rng, count)))
         limit = self.schedule.expected(duration_s)
+        if count is None and limit > MOST_REQUESTS:
+            raise InputError(f"about {limit:.0e} requests would arrive; expected at most {MOST_REQUESTS:.0e}")
         counts = self._counts(rng, _enough(limit, count))
         while count is None and counts[-1] < limit:
             more = counts[-1] + np.cumsum(self._gaps(rng, _enough(limit - counts[-1], None)))

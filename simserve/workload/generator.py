@@ -9,7 +9,7 @@ import numpy as np
 
 from simserve import rng
 from simserve.errors import InputError
-from simserve.workload.arrivals import ArrivalProcess
+from simserve.workload.arrivals import MOST_REQUESTS, ArrivalProcess
 from simserve.workload.client import Client
 from simserve.workload.lengths import Lengths
 from simserve.workload.prefixes import PrefixGroups
@@ -139,7 +139,12 @@ class Generator:
             number *= 2
 
     def _turns_of(self, seed: int, sessions: Sessions, number: int) -> Turns:
-        session, turn = Turns.lay_out(sessions.turns.draw(rng.stream(seed, "turns"), number))
+        counts = sessions.turns.draw(rng.stream(seed, "turns"), number)
+        if counts.sum() > MOST_REQUESTS:
+            raise InputError(
+                f"the sessions have {counts.sum():.0e} turns; expected at most {MOST_REQUESTS:.0e}"
+            )
+        session, turn = Turns.lay_out(counts)
         groups, prefix_lengths = self._groups(seed, number)
         prompt, output = self.lengths.draw(seed, len(turn))
         if sessions.new_tokens is not None:

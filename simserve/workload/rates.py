@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simserve.errors import InputError, TraceError
-from simserve.workload.lines import read_csv
+from simserve.workload.csv_rows import read_csv
 
 FloatColumn: TypeAlias = NDArray[np.float64]
 

@@ -23,6 +23,9 @@ from simserve.workload.formats.native import (
 )
 from simserve.workload.workload import Workload
 
+# Up to here seconds as a float (two roundings of 2^-53) still give back the integer ns.
+_MOST_CSV_NS = 2**51
+
 
 def write_trace(workload: Workload, path: str | Path) -> None:
     """Write a workload as .csv, .jsonl or .parquet (each also .gz, but for parquet), whole or not at all.
@@ -68,8 +71,8 @@ def _csv_lines(load: Workload) -> Iterator[str]:
         raise InputError(
             "CSV holds no shared prompts, sessions or token limits; expected a .jsonl or .parquet name"
         )
-    if load.count and load.arrival_ns[-1] >= 2**52:
-        raise InputError("CSV holds arrivals up to 52 days; expected a .jsonl or .parquet name")
+    if load.count and load.arrival_ns[-1] > _MOST_CSV_NS:
+        raise InputError("CSV holds arrivals up to 26 days; expected a .jsonl or .parquet name")
     labels = [
         (name, column.texts(0, load.count)) for name in TEXTS if (column := getattr(load, name)) is not None
     ]

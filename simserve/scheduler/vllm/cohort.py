@@ -126,16 +126,17 @@ class Cohort:
         else:
             self.finishers[end] = [sequence for sequence in group if not sequence.foreseen]
 
+    def pop_leaving(self, ordinal: int) -> list[Sequence]:
+        """Remove and return those foreseen to end at an ordinal."""
+        return self.leaving.pop(ordinal, [])
+
     def pop_ended(self, ordinal: int) -> list[Sequence]:
-        """Remove and return the sequences whose last token ordinal `ordinal` sampled, in running order."""
-        ended = self.leaving.pop(ordinal, [])
-        group = self.finishers.pop(ordinal, None)
-        if group is not None:
-            for sequence in group:
-                self._unlist(sequence)
-            ended += group
-        if len(ended) > 1:
-            ended.sort(key=_order)
+        """Remove and return the others whose last token ordinal `ordinal` sampled."""
+        ended = self.finishers.pop(ordinal, None)
+        if ended is None:
+            return []
+        for sequence in ended:
+            self._unlist(sequence)
         return ended
 
     def remove(self, sequence: Sequence) -> None:

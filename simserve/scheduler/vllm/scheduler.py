@@ -18,6 +18,7 @@ from simserve.scheduler.sequence import FINISHED, RUNNING, Sequence
 from simserve.scheduler.vllm.cohort import Cohort
 from simserve.scheduler.vllm.observation import Observation
 from simserve.scheduler.vllm.stepwise import EMPTY, MEMORY, OTHER, StepwiseScheduler
+from simserve.workload.request import Request
 
 
 class Forecast(NamedTuple):
@@ -62,6 +63,17 @@ class VllmScheduler(StepwiseScheduler):
             self.config.block_size, consecutive=self._consecutive, foresees=self.config.async_scheduling
         )
 
+    def add(self, request: Request, arrival_order: float) -> Sequence:
+        """Queue a request, as `StepwiseScheduler.add` does."""
+        sequence = super().add(request, arrival_order)
+        ends_by_length = request.prompt_tokens + request.max_tokens > self.config.max_model_len
+        if self._lag > 2 and ends_by_length and self._can_jump:
+            # A deep asynchronous pipeline sees this end earlier than one by max_tokens: step by step.
+            self._can_jump = False
+            if self._steady:
+                self._leave_aggregate()
+        return sequence
+
     # -- one step ---------------------------------------------------------------------------------------
 
     def schedule(self) -> Batch | None:
@@ -79,6 +91,8 @@ class VllmScheduler(StepwiseScheduler):
         """Whether this step is decoders in any order, then chunks in order: where order cannot matter."""
         cohort = self._ready
         budget = self.config.max_num_batched_tokens
+        if self._lag > 2 and any(sequence.inflight for sequence in self.waiting):
+            return False  # a preempted one may come back before its token in flight has arrived
         takers = 0
         if cohort is not None and cohort.count:
             if cohort.count > budget:
@@ -107,6 +121,8 @@ class VllmScheduler(StepwiseScheduler):
                 batch.decodes = cohort.count
                 batch.context_tokens = cohort.context_at(ordinal)
                 budget -= cohort.count
+        if self._partials or self.waiting:
+            batch.entries, batch.chunks = [], []
         if self._partials:
             budget = self._schedule_partials(batch, budget)
         self.admission = OTHER
@@ -129,13 +145,18 @@ class VllmScheduler(StepwiseScheduler):
         takers = cohort.buckets[ordinal % size]
         while len(takers) > pool.num_free:
             self._preempt_last(cohort, ordinal)
+        if not cohort.sharing:
+            if takers:
+                pool.take_counted(len(takers))
+            return
         for sequence in takers:
-            block = pool.take_one()
             if len(sequence.blocks) < sequence.shared_limit:
+                block = pool.take(1)[0]
                 pool.references[block] = 1
-            sequence.blocks.append(block)
-        if cohort.sharing:
-            self._publish_outputs(cohort, ordinal)
+                sequence.blocks.append(block)
+            else:
+                pool.take_counted(1)
+        self._publish_outputs(cohort, ordinal)
 
     def _publish_outputs(self, cohort: Cohort, ordinal: int) -> None:
         """Publish the blocks that this step fills (or confirms) with outputs that others may share."""
@@ -215,12 +236,7 @@ class VllmScheduler(StepwiseScheduler):
             if batch.observed:
                 self._observe_outputs(batch, cohort)
             cohort.completed = batch.ordinal + 1
-            for sequence in cohort.pop_ended(batch.ordinal):
-                if sequence.join_ordinal == batch.ordinal:
-                    sequence.cohort = None  # its first token, an EOS nobody foresaw: an entry of this batch
-                    continue
-                self._finish_steady(sequence, cohort, batch)
-                ended.append(sequence)
+            ended = self._end_members(cohort, batch)
             if not self.config.async_scheduling:
                 self._ready = cohort if cohort.count else None
         if batch.entries:
@@ -233,9 +249,31 @@ class VllmScheduler(StepwiseScheduler):
             ended.sort(key=lambda sequence: sequence.order)
         return ended
 
-    def _finish_steady(self, sequence: Sequence, cohort: Cohort, batch: Batch) -> None:
-        """End a cohort's member with its last token."""
+    def _end_members(self, cohort: Cohort, batch: Batch) -> list[Sequence]:
+        """End the members whose last token a batch has sampled, in running order."""
+        ordinal = batch.ordinal
+        leaving = cohort.pop_leaving(ordinal)
+        ended = cohort.pop_ended(ordinal)
+        if not leaving and not ended:
+            return []
+        ends = [(sequence, ordinal + self._lag - 2) for sequence in leaving]
+        for sequence in ended:
+            if sequence.join_ordinal == ordinal:
+                # Its first token, an EOS that nobody foresaw: an entry of this batch.
+                self._count_private(sequence, cohort.ordinal - 1)
+                sequence.cohort = None
+            else:
+                ends.append((sequence, cohort.ordinal - 1))
+        if len(ends) > 1:
+            ends.sort(key=lambda end: end[0].order)
+        for sequence, scheduled in ends:
+            self._finish_steady(sequence, cohort, batch, scheduled)
+        return [sequence for sequence, _ in ends]
+
+    def _finish_steady(self, sequence: Sequence, cohort: Cohort, batch: Batch, scheduled: int) -> None:
+        """End a cohort's member with its last token; it was scheduled up to ordinal `scheduled`."""
         gained = batch.ordinal - sequence.join_ordinal
+        self._count_private(sequence, scheduled)
         self._confirm(sequence, cohort, gained)
         sequence.finish_step = batch.step
         self.cache.publish(sequence, sequence.steady_tokens + gained)
@@ -244,6 +282,11 @@ class VllmScheduler(StepwiseScheduler):
         sequence.cohort = None
         self.running.remove(sequence)
         self._end(sequence)
+
+    def _count_private(self, sequence: Sequence, scheduled: int) -> None:
+        """Write down the counted blocks that a member has taken since it joined."""
+        tokens = sequence.steady_tokens + scheduled - sequence.join_ordinal
+        sequence.private = -(-tokens // self.config.block_size) - len(sequence.blocks)
 
     def _confirm(self, sequence: Sequence, cohort: Cohort, gained: int) -> None:
         """Write the tokens that a member has gained since it joined into its own fields."""
@@ -296,6 +339,7 @@ class VllmScheduler(StepwiseScheduler):
         """Write a member's state into its own fields; returns the last ordinal it was scheduled in."""
         joined = sequence.join_ordinal
         scheduled = self._last_scheduled(sequence, cohort)
+        self._count_private(sequence, scheduled)
         gained = max(0, min(cohort.completed - 1, sequence.finish_ordinal) - joined)
         self._confirm(sequence, cohort, gained)
         sequence.computed = sequence.steady_tokens + scheduled - joined
@@ -341,8 +385,7 @@ class VllmScheduler(StepwiseScheduler):
             if batch.cohort is cohort and sequence.join_ordinal < batch.ordinal <= scheduled:
                 entry = Entry(sequence, 1, 0, 0)
                 entry.samples = True
-                batch.entries.append(entry)
-                batch.entries.sort(key=lambda entry: entry.sequence.order)
+                batch.entries = sorted([*batch.entries, entry], key=lambda each: each.sequence.order)
         sequence.cohort = None
 
     def _enter_aggregate(self, batch: Batch) -> None:
@@ -355,6 +398,8 @@ class VllmScheduler(StepwiseScheduler):
                 return
             if not sequence.foreseen and self._is_ending(sequence):
                 return  # an EOS in flight, to be scheduled in vain until it is seen
+            if not sequence.decoding and sequence.inflight:
+                return
         is_async = self.config.async_scheduling
         cohort = self._new_cohort()
         if cohort.steps is not None:
@@ -468,53 +513,90 @@ class VllmScheduler(StepwiseScheduler):
         context = cohort.context_at(last) - sum(s.steady_tokens + last - s.join_ordinal for s in left)
         return Forecast(shapes, cohort.count - len(left), context)
 
-    def advance(self, steps: int, used_blocks: list[int] | None = None) -> None:
+    def advance(self, steps: int, used_blocks: list[int] | None = None) -> tuple[int, int]:
         """Pass `steps` completions and schedules at once, at most as many as `horizon` returned.
 
         Args:
             steps: How many.
             used_blocks: If given, the blocks in use after each of the schedules are appended.
+
+        Returns:
+            Blocks in use after the first and after the last of the schedules.
         """
         flying = self._in_flight
         is_async = self.config.async_scheduling
         cohorts = [flying[0].cohort] if is_async else [batch.cohort for batch in flying]
-        turns = len(cohorts)
         depth = len(flying)
         self.preempted = []
         for _ in range(min(steps, depth)):
             batch = flying.popleft()
             if batch.entries:
                 self._complete_entries(batch)
+        if len(cohorts) == 1 and used_blocks is None and not cohorts[0].sharing:  # type: ignore[union-attr]
+            used = self._advance_counted(cohorts[0], steps, depth)  # type: ignore[arg-type]
+        else:
+            used = self._advance_cohorts(cohorts, steps, depth, used_blocks)  # type: ignore[arg-type]
+        self.steps += steps
+        self._drop_at = max(-1, self._drop_at - steps)
+        if is_async:
+            cohorts[0].completed = flying[0].ordinal  # type: ignore[union-attr]
+        else:
+            for batch in flying:
+                batch.cohort.completed = batch.ordinal  # type: ignore[union-attr]
+        return used
+
+    def _advance_counted(self, cohort: Cohort, steps: int, depth: int) -> tuple[int, int]:
+        """Schedule one cohort's next steps; its blocks are only counted, so they are taken in one go."""
+        buckets, size = cohort.buckets, cohort.block_size
+        pool = self.pool
+        begin = cohort.ordinal
+        end = begin + steps
+        drop = begin + self._drop_at if 0 <= self._drop_at < steps else -1
+        used = pool.num_blocks - 1 - pool.num_free
+        whole, rest = divmod((end if drop < 0 else drop) - begin, size)
+        taken = whole * cohort.count if whole else 0
+        for ordinal in range(begin, begin + rest):
+            taken += len(buckets[ordinal % size])
+        first = used + (len(buckets[begin % size]) if drop != begin else 0)
+        for ordinal in range(max(begin, end - depth), end):
+            if ordinal == drop:
+                cohort.drop_foreseen(ordinal - self._lag + 1)
+                extra = len(buckets[ordinal % size])
+                taken += extra
+                if ordinal == begin:
+                    first += extra
+            self._in_flight.append(_decode_batch(self.steps + ordinal - begin, cohort, ordinal))
+        if taken:
+            pool.take_counted(taken)
+        if cohort.steps is not None:
+            cohort.steps.extend(range(self.steps, self.steps + steps))
+        cohort.ordinal = end
+        return first, used + taken
+
+    def _advance_cohorts(
+        self, cohorts: list[Cohort], steps: int, depth: int, used_blocks: list[int] | None
+    ) -> tuple[int, int]:
+        """Schedule the next steps of cohorts in turn, each with its blocks."""
         usable = self.pool.num_blocks - 1
+        turns = len(cohorts)
+        first = 0
         for index in range(steps):
             cohort = cohorts[index % turns]
-            assert cohort is not None
             ordinal = cohort.ordinal
             if index == self._drop_at:
                 cohort.drop_foreseen(ordinal - self._lag + 1)
-            takers = cohort.buckets[ordinal % cohort.block_size]
-            if takers or cohort.sharing:
+            if cohort.sharing or cohort.buckets[ordinal % cohort.block_size]:
                 self._take_blocks(cohort, ordinal)
+            if index == 0:
+                first = usable - self.pool.num_free
             if used_blocks is not None:
                 used_blocks.append(usable - self.pool.num_free)
             cohort.ordinal = ordinal + 1
             if cohort.steps is not None:
                 cohort.steps.append(self.steps + index)
             if index >= steps - depth:
-                batch = Batch(self.steps + index)
-                batch.cohort = cohort
-                batch.ordinal = ordinal
-                batch.decodes = batch.samples = cohort.count
-                batch.context_tokens = cohort.context_at(ordinal)
-                flying.append(batch)
-        self.steps += steps
-        self._drop_at = max(-1, self._drop_at - steps)
-        for batch in flying:
-            cohort = batch.cohort
-            assert cohort is not None
-            cohort.completed = max(cohort.completed, batch.ordinal - (depth if is_async else 1) + 1)
-        if is_async and cohorts[0] is not None:
-            cohorts[0].completed = flying[0].ordinal
+                self._in_flight.append(_decode_batch(self.steps + index, cohort, ordinal))
+        return first, usable - self.pool.num_free
 
     # -- what logs and checks ask for ----------------------------------------------------------------------
 
@@ -527,9 +609,10 @@ class VllmScheduler(StepwiseScheduler):
                 if sequence.cohort is cohort and not cohort.is_leaving(sequence):
                     computed = sequence.steady_tokens + cohort.ordinal - sequence.join_ordinal - 1
                     steady.append(Entry(sequence, 1, computed, 0))
-        batch.entries = steady + batch.entries
+        entries = batch.entries
+        batch.entries = [*steady, *entries]
         batch.observed.finish(batch, self)
-        batch.entries = batch.entries[len(steady) :]
+        batch.entries = entries
 
     def _observe_outputs(self, batch: Batch, cohort: Cohort) -> None:
         for sequence in self.running:
@@ -539,10 +622,29 @@ class VllmScheduler(StepwiseScheduler):
     @property
     def num_cached(self) -> int:
         """Distinct hashes in the prefix cache."""
+        self._update_tables()
+        return super().num_cached
+
+    def check_integrity(self) -> None:
+        """Check pool and tables, as `StepwiseScheduler.check_integrity` does."""
+        self._update_tables()
+        super().check_integrity()
+
+    def _update_tables(self) -> None:
+        """Write the members' counted blocks and hashes into their tables."""
         for sequence in self.running:
             cohort = sequence.cohort
             if cohort is not None:
                 scheduled = self._last_scheduled(sequence, cohort)
+                self._count_private(sequence, scheduled)
                 tokens = sequence.steady_tokens + scheduled + 1 - sequence.join_ordinal - self._lag
                 self.cache.publish(sequence, tokens)
-        return super().num_cached
+
+
+def _decode_batch(step: int, cohort: Cohort, ordinal: int) -> Batch:
+    batch = Batch(step)
+    batch.cohort = cohort
+    batch.ordinal = ordinal
+    batch.decodes = batch.samples = cohort.count
+    batch.context_tokens = cohort.context_at(ordinal)
+    return batch

@@ -52,7 +52,7 @@ class StepwiseScheduler:
         self.steps = 0
         self._in_flight: deque[Batch] = deque()
         self.pool = BlockPool(config.num_gpu_blocks, observe=observe)
-        self.cache: Any = _build_cache(config, self.pool)
+        self.cache: Any = _build_cache(config, self.pool, observe)
         self.admission = EMPTY
         speculative = config.speculative
         self._drafts = speculative.num_speculative_tokens if speculative else 0
@@ -93,6 +93,7 @@ class StepwiseScheduler:
     def schedule(self) -> Batch | None:
         """Decide the next step: running sequences first, then, if nobody was preempted, the waiting ones."""
         batch = Batch(self.steps)
+        batch.entries, batch.chunks = [], []
         self.preempted = []
         if self.observe:
             self.observation = batch.observed = Observation(self)
@@ -370,7 +371,7 @@ class StepwiseScheduler:
             assert not sequence.blocks, sequence
 
 
-def _build_cache(config: SchedulerConfig, pool: BlockPool) -> PagedCache | GroupedCache:
+def _build_cache(config: SchedulerConfig, pool: BlockPool, observe: bool) -> PagedCache | GroupedCache:
     eagle = config.speculative is not None and config.speculative.method == "eagle"
     if config.kv_groups == (type(config.kv_groups[0])(None),):
         return PagedCache(
@@ -378,6 +379,7 @@ def _build_cache(config: SchedulerConfig, pool: BlockPool) -> PagedCache | Group
             config.block_size,
             enable_prefix_caching=config.enable_prefix_caching,
             drop_last_hit=eagle,
+            track_all=observe,
         )
     return GroupedCache(
         pool,

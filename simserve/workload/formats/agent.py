@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from simserve.workload.lines import read_jsonl
+from simserve.workload.json_rows import read_jsonl
 from simserve.workload.rows import TraceRows
 from simserve.workload.workload import Workload
 
-KEYS = ("session", "turn", "t_us", "input_length", "output_length")
 BLOCK_TOKENS = 16
 
 

@@ -7,7 +7,7 @@ from datetime import date
 from functools import lru_cache
 from pathlib import Path
 
-from simserve.workload.lines import Row, read_csv
+from simserve.workload.csv_rows import Row, read_csv
 from simserve.workload.rows import TraceRows
 from simserve.workload.workload import Workload
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from simserve.workload.lines import Record, read_jsonl
+from simserve.workload.json_rows import Record, read_jsonl
 from simserve.workload.rows import TraceRows
 from simserve.workload.workload import Workload
 
-KEYS = ("chat_id", "parent_chat_id", "timestamp", "input_length", "output_length", "hash_ids")
 BLOCK_TOKENS = 16
 
 

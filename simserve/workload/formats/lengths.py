@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from simserve.workload.lines import read_csv
+from simserve.workload.csv_rows import read_csv
 from simserve.workload.rows import TraceRows
 from simserve.workload.workload import Workload
 

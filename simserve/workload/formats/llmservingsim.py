@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from simserve.workload.lines import MOST_NS, Record, read_jsonl
+from simserve.workload.json_rows import Record, read_jsonl
+from simserve.workload.lines import MOST_NS
 from simserve.workload.rows import TraceRows
 from simserve.workload.workload import Workload
 
-KEYS = ("arrival_time_ns",)
-COMPACT_KEYS = ("arrival_ns", "input_length", "output_length")
 BLOCK_TOKENS = 16
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from simserve.workload.lines import read_jsonl
+from simserve.workload.json_rows import read_jsonl
 from simserve.workload.rows import TraceRows
 from simserve.workload.workload import Workload
 
-KEYS = ("timestamp", "input_length", "output_length", "hash_ids")
 BLOCK_TOKENS = 512
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from simserve.errors import TraceError
+from simserve.workload.csv_rows import Row, read_csv
 from simserve.workload.ideal_hits import shared_bound
-from simserve.workload.lines import LARGEST, Record, Row, read_csv, read_jsonl
+from simserve.workload.json_rows import Record, read_jsonl
+from simserve.workload.lines import LARGEST
 from simserve.workload.rows import TraceRows
 from simserve.workload.workload import IntColumn, Labels, Prompts, Workload
 
@@ -209,6 +211,17 @@ def _check_columns_in_order(columns: dict[str, Any], path: Path) -> None:
             wrong = np.concatenate((wrong, np.flatnonzero(columns[name] < least)))
     if "predecessor" in columns:
         wrong = np.concatenate((wrong, np.flatnonzero(columns["predecessor"] >= np.arange(len(arrivals)))))
+    if columns.get("prompts") is not None:
+        wrong = np.concatenate((wrong, _wrong_prompts(columns["prompts"], columns["prompt_tokens"])))
     if len(wrong):
-        message = "expected requests in order of arrival, predecessors before them, and no negative numbers"
+        message = "expected requests by arrival, predecessors before them, whole prompts, no negative numbers"
         raise TraceError(message, file=str(path), line=int(wrong.min()) + 1)
+
+
+def _wrong_prompts(prompts: Prompts, prompt_tokens: IntColumn) -> IntColumn:
+    """Rows whose segments are empty, start before their stream, or do not add up to the prompt."""
+    if np.any(prompts.length <= 0) or np.any(prompts.start < 0):
+        return np.zeros(1, dtype=np.int64)
+    sums = np.diff(np.concatenate(([0], np.cumsum(prompts.length)))[prompts.offsets])
+    result: IntColumn = np.flatnonzero((np.diff(prompts.offsets) > 0) & (sums != prompt_tokens))
+    return result

@@ -17,7 +17,8 @@ import numpy as np
 from simserve import rng
 from simserve.errors import TraceError
 from simserve.units import NS_PER_S
-from simserve.workload.lines import Row, read_csv
+from simserve.workload.arrivals import MOST_REQUESTS
+from simserve.workload.csv_rows import Row, read_csv
 from simserve.workload.rates import FloatColumn
 from simserve.workload.rows import trace_name
 from simserve.workload.workload import IntColumn, Labels, Workload
@@ -91,6 +92,9 @@ def read(
     if not total:
         raise TraceError(f"no client is active from {start_s:g} s on for {duration_s:g} s", file=str(path))
     scale = rate_scale * (1.0 if rate_per_s is None else rate_per_s * duration_s / total)
+    if total * scale > MOST_REQUESTS:
+        message = f"about {total * scale:.0e} requests would arrive; expected at most {MOST_REQUESTS:.0e}"
+        raise TraceError(message, file=str(path))
     probabilities, tables = _read_lengths(_lengths_path(path, lengths))
     owners = _length_owners(busiest, volume, tables, seed)
     chosen, draws = set(busiest), _Draws()

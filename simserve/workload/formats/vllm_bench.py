@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from simserve.errors import TraceError
-from simserve.workload.lines import MOST_TOKENS, Record, read_lines
+from simserve.workload.json_rows import Record
+from simserve.workload.lines import MOST_TOKENS, read_lines
 from simserve.workload.rows import TraceRows
 from simserve.workload.workload import Workload
 
