@@ -127,10 +127,11 @@ class Cluster:
         assert router is not None
         index = router.choose(request, now)
         pool = self._pool_of[index]
-        refusal = self._refuse(request, self.instances[index], pool)
-        if refusal:
-            self._fail(sent, refusal)
-            return
+        if pool.queue_limit is not None or request.prompt_tokens >= pool.max_model_len:
+            refusal = self._refuse(request, self.instances[index], pool)
+            if refusal:
+                self._fail(sent, refusal)
+                return
         sent.instance = index
         self._in_flight[request.id] = sent
         router.sent(request, index)
@@ -224,7 +225,7 @@ class Cluster:
     def stop(self) -> None:
         """Record every request that has neither completed nor failed, by id (the run was stopped)."""
         for instance in self.instances:
-            instance.settle()
+            instance.close()
         open_requests = [(sent.request.id, sent) for sent in self._in_flight.values()]
         pending = [*self._held, *self._thinking.values()]
         open_requests += [(request.id, Sent(request, request.arrival_ns)) for request in pending]

@@ -66,21 +66,22 @@ class StageClock:
     def dispatch(self, batch: Batch, now: int) -> int:
         """Run one step decided at `now`; returns its end. Mutates the clock."""
         timers = self._timers
-        shape = (batch.decodes, batch.context_tokens, batch.window_tokens, batch.chunks, batch.samples)
         begin = now + self._host_ns
         free = self._free
+        decodes, context, window = batch.decodes, batch.context_tokens, batch.window_tokens
         if len(timers) == 1:
             if free[0] > begin:
                 begin = free[0]
             self.start_ns = begin
             if batch.chunks:
-                end = begin + timers[0].batch_ns(*shape)
+                end = begin + timers[0].batch_ns(decodes, context, window, batch.chunks, batch.samples)
             else:
-                end = begin + timers[0].decode_ns(*shape[:3], 1)[0]
+                end = begin + timers[0].decode_ns(decodes, context, window, 1)[0]
             if self._draft is not None:
                 end += self._draft.batch_ns(batch)
             free[0] = self._end = end
             return end
+        shape = (decodes, context, window, batch.chunks, batch.samples)
         tokens = batch.decodes + batch.prefill_tokens
         if self._serial and batch.decodes:
             begin = max(begin, self._end)
@@ -95,89 +96,95 @@ class StageClock:
         self._end = end
         return end
 
-    def plan(self, ends: list[int], forecast: Forecast, steps: int) -> Plan:
+    def plan(self, ends: list[int], forecast: Forecast, schedules: int, now: int, owed: int) -> Plan:
         """Price the decode steps of a stretch. Changes nothing: `follow` does.
 
         Args:
-            ends: Ends of the batches in flight; the i-th of them lets the i-th new step be decided.
+            ends: Ends of the batches in flight.
             forecast: The decode batches.
-            steps: How many.
+            schedules: How many new steps.
+            now: When the first new step is decided, if that is owed.
+            owed: 1 if so; else, and for the other new steps, the end of one batch after the other in
+                flight lets the next be decided.
         """
-        last = forecast.last_sequences >= 0
-        plain = steps - last
-        turns = len(forecast.cohorts)
-        lengths = [(plain - turn + turns - 1) // turns for turn in range(turns)]
-        durations = [
-            [timer.decode_ns(count, context, 0, length) if length else [] for timer in self._timers]
-            for (count, context), length in zip(forecast.cohorts, lengths, strict=True)
-        ]
-        if last:
-            for stage, timer in enumerate(self._timers):
-                final = timer.decode_ns(forecast.last_sequences, forecast.last_context, 0, 1)
-                durations[0][stage] = durations[0][stage] + final
-        if len(self._timers) == 1:
-            plan = self._plan_single(ends, durations, steps, turns)
+        if len(forecast.cohorts) == 1:
+            count, context = forecast.cohorts[0]
+            last = forecast.last_sequences
+            durations = []
+            for timer in self._timers:
+                ns = timer.decode_ns(count, context, 0, schedules - 1 if last >= 0 else schedules)
+                if last >= 0:
+                    ns += timer.decode_ns(last, forecast.last_context, 0, 1)
+                durations.append(ns)
+            counts = [count]
         else:
-            plan = self._plan_stages(ends, durations, forecast, steps)
-        plan.steps = steps
-        plan.counts = [count for count, _ in forecast.cohorts]
-        plan.last_count = forecast.last_sequences
-        return plan
+            durations = self._price_in_turns(forecast, schedules)
+            counts = [count for count, _ in forecast.cohorts]
+            last = -1
+        if len(self._timers) == 1 and not self._host_ns:
+            # Without host time a step starts when the one before has ended (or now, if none is in flight).
+            if ends:
+                return Plan(
+                    [*ends[:-1], *accumulate(durations[0], initial=ends[-1])], counts, last, schedules
+                )
+            begin = max(now, self._free[0])
+            plan = Plan(list(accumulate(durations[0], initial=begin)), counts, last, schedules)
+            del plan.ends[0]
+            plan.first_start = begin
+            return plan
+        return self._plan_stages(ends, durations, counts, last, schedules, now, owed)
 
-    def _plan_single(
-        self, ends: list[int], durations: list[list[list[int]]], steps: int, turns: int
-    ) -> Plan:
-        if turns == 1:
-            flat = durations[0][0]
-        else:
-            flat = [durations[step % turns][0][step // turns] for step in range(steps)]
-        host = self._host_ns
-        end = ends[-1]
-        if not host:
-            return Plan([*ends[:-1], *accumulate(flat, initial=end)])
-        planned = list(ends)
-        starts = []
-        for step, duration in enumerate(flat):
-            begin = max(planned[step] + host, end)
-            starts.append(begin)
-            end = begin + duration
-            planned.append(end)
-        return Plan(planned, starts)
+    def _price_in_turns(self, forecast: Forecast, schedules: int) -> list[list[int]]:
+        """Durations of each new step, a list a stage, where several cohorts take turns."""
+        turns = len(forecast.cohorts)
+        stages = []
+        for timer in self._timers:
+            durations = [0] * schedules
+            for turn, (count, context) in enumerate(forecast.cohorts):
+                steps = len(range(turn, schedules, turns))
+                if steps:
+                    durations[turn::turns] = timer.decode_ns(count, context, 0, steps)
+            stages.append(durations)
+        return stages
 
     def _plan_stages(
-        self, ends: list[int], durations: list[list[list[int]]], forecast: Forecast, steps: int
+        self,
+        ends: list[int],
+        durations: list[list[int]],
+        counts: list[int],
+        last: int,
+        schedules: int,
+        now: int,
+        owed: int,
     ) -> Plan:
         host = self._host_ns
-        stages = len(self._timers)
-        turns = len(forecast.cohorts)
-        sends = [[timer.send_ns(count) for timer in self._timers] for count, _ in forecast.cohorts]
+        timers = self._timers
         free = list(self._free)
         planned, starts, frees = list(ends), [], []
-        end = ends[-1]
-        for step in range(steps):
-            turn, index = step % turns, step // turns
-            if step == steps - 1 and forecast.last_sequences >= 0:
-                sends[turn] = [timer.send_ns(forecast.last_sequences) for timer in self._timers]
-            begin = planned[step] + host
+        end = self._end
+        for step in range(schedules):
+            count = last if last >= 0 and step == schedules - 1 else counts[step % len(counts)]
+            begin = (now if step < owed else planned[step - owed]) + host
             if self._serial and end > begin:
                 begin = end
             starts.append(max(begin, free[0]))
-            for stage in range(stages):
-                end = max(begin, free[stage]) + durations[turn][stage][index]
+            for stage, timer in enumerate(timers):
+                end = max(begin, free[stage]) + durations[stage][step]
                 free[stage] = end
-                begin = end + sends[turn][stage]
+                begin = end + timer.send_ns(count)
             planned.append(end)
             frees.append(tuple(free))
-        return Plan(planned, starts, frees)
+        plan = Plan(planned, counts, last, schedules)
+        plan.starts, plan.frees = starts, frees
+        return plan
 
-    def follow(self, plan: Plan, in_flight: int, steps: int) -> None:
-        """Take the first `steps` new steps of a plan as dispatched. Mutates the clock."""
-        last = in_flight + steps - 1
-        self._end = plan.ends[last]
+    def follow(self, plan: Plan, in_flight: int, schedules: int) -> None:
+        """Take the first new steps of a plan as dispatched. Mutates the clock."""
+        self._end = plan.ends[in_flight + schedules - 1]
         if plan.frees is None:
             self._free[0] = self._end
         else:
-            self._free = list(plan.frees[steps - 1])
+            self._free = list(plan.frees[schedules - 1])
 
 
 class Plan:
@@ -185,40 +192,41 @@ class Plan:
 
     Attributes:
         ends: In order; the first ones are those in flight.
-        starts: Start of each new step; None where it is the end of the step before.
-        frees: Each new step's time at which every stage is free; None for one stage.
-        steps: How many new steps.
+        schedules: How many new steps.
         counts: Sequences in the new steps, one cohort after the other in turn.
         last_count: Sequences in the very last one where they are fewer, else -1.
+        starts: Start of each new step; None where it is the end of the step before.
+        first_start: Start of the first new step where no step is before it, else -1.
+        frees: Each new step's time at which every stage is free; None for one stage without host time.
     """
 
-    __slots__ = ("counts", "ends", "frees", "last_count", "starts", "steps")
+    __slots__ = ("counts", "ends", "first_start", "frees", "last_count", "schedules", "starts")
 
-    def __init__(
-        self,
-        ends: list[int],
-        starts: list[int] | None = None,
-        frees: list[tuple[int, ...]] | None = None,
-    ) -> None:
+    def __init__(self, ends: list[int], counts: list[int], last_count: int, schedules: int) -> None:
         self.ends = ends
-        self.starts = starts
-        self.frees = frees
-        self.steps = 0
-        self.counts: list[int] = []
-        self.last_count = -1
+        self.counts = counts
+        self.last_count = last_count
+        self.schedules = schedules
+        self.first_start = -1
+        self.starts: list[int] | None = None
+        self.frees: list[tuple[int, ...]] | None = None
 
-    def drop(self, steps: int) -> None:
-        """Forget the first `steps` ends (they have passed, and so has the dispatch of as many new steps)."""
+    def drop(self, steps: int, schedules: int) -> None:
+        """Forget ends that have passed and new steps that have been dispatched."""
         self.ends = self.ends[steps:]
-        if self.starts is not None:
-            self.starts = self.starts[steps:]
-        if self.frees is not None:
-            self.frees = self.frees[steps:]
-        self.steps -= steps
-        turn = steps % len(self.counts)
+        self.schedules -= schedules
+        self.first_start = -1
+        if self.starts is not None and self.frees is not None:
+            self.starts = self.starts[schedules:]
+            self.frees = self.frees[schedules:]
+        turn = schedules % len(self.counts)
         if turn:
             self.counts = self.counts[turn:] + self.counts[:turn]
 
     def start_of(self, in_flight: int, step: int) -> int:
-        """Return the start of new step `step`."""
-        return self.ends[in_flight + step - 1] if self.starts is None else self.starts[step]
+        """Return the start of new step `step`, given how many batches are in flight before them."""
+        if self.starts is not None:
+            return self.starts[step]
+        if self.first_start >= 0 and step == 0:
+            return self.first_start
+        return self.ends[in_flight + step - 1]

@@ -19,6 +19,7 @@ from simserve.engine.clock import Plan, StageClock
 from simserve.engine.step_log import StepRecorder
 from simserve.errors import SimulationError
 from simserve.metrics.record import StepLog
+from simserve.scheduler.batch import Batch
 from simserve.scheduler.sequence import Sequence
 from simserve.scheduler.vllm.scheduler import VllmScheduler
 from simserve.workload.request import Request
@@ -33,6 +34,16 @@ _MOST_PREEMPTIONS = 10_000
 _SHORTEST_REACH, _LONGEST_REACH = 8, 4096
 
 Ended = Callable[["Instance", Sequence, int, str], None]
+
+
+class _Wake(Event):
+    """An event that calls one function; made by the million, so without `Event`'s own constructor."""
+
+    def __init__(self, env: Environment, call: Callable[[Event], None]) -> None:
+        self.env = env
+        self.callbacks = [call]
+        self._value = None
+        self._ok = True
 
 
 class Instance:
@@ -88,6 +99,7 @@ class Instance:
         self._ends: list[int] = []
         self._plan: Plan | None = None
         self._silent = 0
+        self._owed = 0
         self._reach = _SHORTEST_REACH
         self._wake: Event | None = None
         self._wake_ns = -1
@@ -147,32 +159,31 @@ class Instance:
     def _wake_at(self, time_ns: int) -> None:
         """Set the one wake-up that counts; an earlier one is ignored when it comes."""
         env = self.env
-        event = Event(env)
-        event._ok = True
-        event._value = None
-        assert event.callbacks is not None
-        event.callbacks.append(self._on_wake)
+        self._wake = event = _Wake(env, self._on_wake)
         env.schedule(event, self._priority, time_ns - env.now)  # type: ignore[arg-type]
-        self._wake = event
 
     def _on_wake(self, event: Event) -> None:
         if event is not self._wake:
             return
         now = self.env.now
-        if self._silent:
-            self._pass(self._silent)
-            self._reach = min(_LONGEST_REACH, 2 * self._reach)
+        silent = self._silent
+        if silent or self._owed:
+            self._pass(silent)
+            if silent:
+                self._reach = min(_LONGEST_REACH, 2 * self._reach)
         self._plan = None
         if self._flying:
             self._complete(now)
+            if self._jump and not self._arrivals and not self._cancelled and self._defer(now):
+                return
         self._turn(now)
 
     def settle(self) -> None:
         """Pass the turns whose time has come, so that the scheduler's state is as of now."""
-        if self._silent:
+        if self._silent or self._owed:
             assert self._plan is not None
             passed = bisect_left(self._plan.ends, self.env.now, 0, self._silent)
-            if passed:
+            if passed or self._owed:
                 self._pass(passed)
 
     # -- the loop -----------------------------------------------------------------------------------------
@@ -184,17 +195,11 @@ class Instance:
         while True:
             if self._arrivals or self._cancelled:
                 self._take_input(now)
-            if scheduler.has_unfinished:
+            if scheduler.sequences:
                 batch = scheduler.schedule()
                 flying.append(batch is not None)
                 if batch is not None:
-                    end = self._clock.dispatch(batch, now)
-                    self._ends.append(end)
-                    self._recorder.record(batch, self._clock.start_ns, end)
-                    if self.trace is not None:
-                        self.trace.append(
-                            (batch.step, end, batch.decodes, batch.prefill_tokens, batch.used_blocks, batch.waiting)
-                        )  # fmt: skip
+                    self._dispatch(batch, now)
                     if len(flying) < self._depth:
                         continue
                 elif not self._ends:
@@ -212,7 +217,15 @@ class Instance:
             flying.popleft()
         if self._check:
             scheduler.check_integrity()
-        self._plan_ahead()
+        self._plan_ahead(now)
+
+    def _dispatch(self, batch: Batch, now: int) -> None:
+        end = self._clock.dispatch(batch, now)
+        self._ends.append(end)
+        self._recorder.record(batch, self._clock.start_ns, end)
+        if self.trace is not None:
+            tokens = (batch.decodes, batch.prefill_tokens)
+            self.trace.append((batch.step, end, *tokens, batch.used_blocks, batch.waiting))
 
     def _take_input(self, now: int) -> None:
         for request, owner in self._arrivals:
@@ -228,8 +241,9 @@ class Instance:
         """Take the outputs of the oldest batch, which ends now."""
         self._flying.popleft()
         del self._ends[0]
-        for sequence in self.scheduler.complete(self.scheduler.oldest_in_flight()):
-            self._end(sequence, now, "")
+        for sequence in self.scheduler.complete():
+            self.outstanding -= 1
+            self._ended(self, sequence, now, "")
 
     def _end(self, sequence: Sequence, now: int, reason: str) -> None:
         self.outstanding -= 1
@@ -237,61 +251,84 @@ class Instance:
 
     # -- stretches ----------------------------------------------------------------------------------------
 
-    def _plan_ahead(self) -> None:
+    def _plan_ahead(self, now: int) -> None:
         """Wait for the oldest batch, or for the end of a stretch in which nothing changes."""
         self._silent = 0
-        if self._jump and len(self._flying) == self._depth and (self._rotates or all(self._flying)):
+        flying = self._flying
+        if self._jump and len(flying) == self._depth and (self._rotates or False not in flying):
             steps = min(self.scheduler.horizon(), self._reach)
             if steps > 0:
-                forecast = self.scheduler.forecast(steps)
-                self._plan = self._clock.plan(self._ends, forecast, steps)
-                self._silent = steps
-                self._wake_at(self._plan.ends[steps])
+                self._begin_stretch(steps, now, 0)
                 return
         self._wake_at(self._ends[0])
+
+    def _defer(self, now: int) -> bool:
+        """After a completion: put off the schedule() that follows, if it is part of a stretch."""
+        if len(self._ends) != self._depth - 1 or len(self._flying) != self._depth - 1:
+            return False
+        steps = self.scheduler.horizon(1)
+        if steps < 0:
+            return False
+        if self._check:
+            self.scheduler.check_integrity()
+        self._begin_stretch(min(steps, self._reach), now, 1)
+        return True
+
+    def _begin_stretch(self, steps: int, now: int, owed: int) -> None:
+        """Plan `steps` silent completions, and wake at the one after them."""
+        forecast = self.scheduler.forecast(steps + owed)
+        self._plan = plan = self._clock.plan(self._ends, forecast, steps + owed, now, owed)
+        self._silent = steps
+        self._owed = owed
+        self._wake_at(plan.ends[steps])
 
     def _pass(self, steps: int) -> None:
         """Pass the first turns of the plan: as many completions, each with the decode step it lets start."""
         plan = self._plan
         assert plan is not None
         scheduler = self.scheduler
+        owed = self._owed
+        schedules = steps + owed
         in_flight = len(self._ends)
         first = scheduler.steps
-        waiting = len(scheduler.waiting)
-        used: list[int] | None = None if self.trace is None and len(plan.counts) == 1 else []
-        first_used, last_used = scheduler.advance(steps, used)
-        self._clock.follow(plan, in_flight, steps)
-        new_ends = plan.ends[in_flight : in_flight + steps]
-        self.log.end_ns.extend(new_ends)
         counts = plan.counts
-        last = plan.last_count if steps == plan.steps else -1
-        running = len(scheduler.running)
+        used: list[int] | None = None if self.trace is None and len(counts) == 1 else []
+        first_used, last_used = scheduler.advance(steps, owed, used)
+        self._clock.follow(plan, in_flight, schedules)
+        new_ends = plan.ends[in_flight : in_flight + schedules]
+        self.log.end_ns.extend(new_ends)
+        last = plan.last_count if schedules == plan.schedules else -1
+        running, waiting = len(scheduler.running), len(scheduler.waiting)
         recorder = self._recorder
         if len(counts) == 1:
-            plain = steps - (last >= 0)
+            plain = schedules - (last >= 0)
             if plain:
                 start = plan.start_of(in_flight, 0)
                 recorder.record_decodes(first, plain, start, counts[0], running, waiting, first_used)
             if last >= 0:
-                start = plan.start_of(in_flight, steps - 1)
+                start = plan.start_of(in_flight, schedules - 1)
                 recorder.record_decodes(first + plain, 1, start, last, running, waiting, last_used)
         else:
             assert used is not None
-            for step in range(steps):
+            for step in range(schedules):
                 start = plan.start_of(in_flight, step)
                 count = counts[step % len(counts)]
                 recorder.record_decodes(first + step, 1, start, count, running, waiting, used[step])
         if self.trace is not None:
             assert used is not None
-            for step in range(steps):
-                count = last if last >= 0 and step == steps - 1 else counts[step % len(counts)]
+            for step in range(schedules):
+                count = last if last >= 0 and step == schedules - 1 else counts[step % len(counts)]
                 self.trace.append((first + step, new_ends[step], count, 0, used[step], waiting))
-        if steps > 1 or self._silent > 1:
-            self.stretch_steps += steps
+        if schedules > 1 or self._silent > 1:
+            self.stretch_steps += schedules
         self._silent -= steps
-        plan.drop(steps)
-        self._ends = plan.ends[:in_flight]
-        if len(self._flying) != in_flight:
+        self._owed = 0
+        plan.drop(steps, schedules)
+        self._ends = plan.ends[: in_flight + owed]
+        flying = self._flying
+        if owed:
+            flying.append(True)
+        if len(flying) != len(self._ends):
             self._rotate(steps)
 
     def _rotate(self, steps: int) -> None:
@@ -302,6 +339,11 @@ class Instance:
             flying.append(True)
             while not flying[0]:
                 flying.rotate(-1)
+
+    def close(self) -> None:
+        """Bring log and scheduler up to now; nothing may happen afterwards."""
+        self.settle()
+        self._recorder.flush()
 
     # -- progress -----------------------------------------------------------------------------------------
 

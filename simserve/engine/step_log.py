@@ -5,60 +5,73 @@ from __future__ import annotations
 from simserve.metrics.record import StepLog
 from simserve.scheduler.batch import Batch
 
+# Rows kept before they move to the columns of the log.
+_ROWS_KEPT = 256
+
 
 class StepRecorder:
-    """Appends to a `StepLog`. Consecutive decode steps with the same batch and queue share a row."""
+    """Appends to a `StepLog`. Consecutive decode steps with the same batch and queue share a row.
+
+    Rows are kept as tuples and moved to the log's columns many at a time; `flush` moves the rest.
+    """
 
     def __init__(self, log: StepLog) -> None:
         self.log = log
+        self._rows: list[tuple[int, ...]] = []
+        # The open row: first step, start, prefill tokens, decodes, running, waiting, used blocks; its steps.
+        self._open: tuple[int, int, int, int, int, int, int] | None = None
+        self._steps = 0
         self._decodes = -1
         self._waiting = -1
 
     def record(self, batch: Batch, start_ns: int, end_ns: int) -> None:
         """Append one dispatched step."""
-        log = self.log
-        log.end_ns.append(end_ns)
-        if batch.chunks:
-            self._decodes = -1
-        elif batch.decodes == self._decodes and batch.waiting == self._waiting:
-            log.steps[-1] += 1
+        self.log.end_ns.append(end_ns)
+        decodes, waiting = batch.decodes, batch.waiting
+        if decodes == self._decodes and waiting == self._waiting and not batch.chunks:
+            self._steps += 1
             return
-        else:
-            self._decodes = batch.decodes
-            self._waiting = batch.waiting
-        self._open(
-            batch.step, 1, start_ns, batch.prefill_tokens, batch.decodes,
-            batch.running, batch.waiting, batch.used_blocks,
-        )  # fmt: skip
+        self._begin(
+            (batch.step, start_ns, batch.prefill_tokens, decodes, batch.running, waiting, batch.used_blocks),
+            1,
+        )
+        self._decodes = -1 if batch.chunks else decodes
+        self._waiting = waiting
 
     def record_decodes(
         self, step: int, steps: int, start_ns: int, decodes: int, running: int, waiting: int, used_blocks: int
     ) -> None:
         """Append `steps` equal decode steps; their ends are appended by the caller."""
         if decodes == self._decodes and waiting == self._waiting:
-            self.log.steps[-1] += steps
+            self._steps += steps
             return
+        self._begin((step, start_ns, 0, decodes, running, waiting, used_blocks), steps)
         self._decodes = decodes
         self._waiting = waiting
-        self._open(step, steps, start_ns, 0, decodes, running, waiting, used_blocks)
 
-    def _open(
-        self,
-        step: int,
-        steps: int,
-        start_ns: int,
-        prefill_tokens: int,
-        decodes: int,
-        running: int,
-        waiting: int,
-        used_blocks: int,
-    ) -> None:
+    def _begin(self, row: tuple[int, int, int, int, int, int, int], steps: int) -> None:
+        if self._open is not None:
+            self._rows.append((self._steps, *self._open))
+            if len(self._rows) >= _ROWS_KEPT:
+                self._move_rows()
+        self._open = row
+        self._steps = steps
+
+    def flush(self) -> None:
+        """Move all rows to the log, the open one too; nothing may be recorded afterwards."""
+        if self._open is not None:
+            self._rows.append((self._steps, *self._open))
+            self._open = None
+        self._move_rows()
+
+    def _move_rows(self) -> None:
+        if not self._rows:
+            return
         log = self.log
-        log.first_step.append(step)
-        log.steps.append(steps)
-        log.start_ns.append(start_ns)
-        log.prefill_tokens.append(prefill_tokens)
-        log.decode_tokens.append(decodes)
-        log.running.append(running)
-        log.waiting.append(waiting)
-        log.used_blocks.append(used_blocks)
+        columns = (
+            log.steps, log.first_step, log.start_ns, log.prefill_tokens, log.decode_tokens,
+            log.running, log.waiting, log.used_blocks,
+        )  # fmt: skip
+        for column, values in zip(columns, zip(*self._rows, strict=True), strict=True):
+            column.extend(values)
+        self._rows.clear()

@@ -235,7 +235,9 @@ class BlockPool:
         extents = [extent for extent in self._free.values() if extent is not None]
         in_extents = sum(extent[0] for extent in extents)
         if len(free) + in_extents != self.num_free:
-            raise IntegrityError(f"{len(free) + in_extents} blocks in the free queue, {self.num_free} counted")
+            raise IntegrityError(
+                f"{len(free) + in_extents} blocks in the free queue, {self.num_free} counted"
+            )
         spare = [*self._spare, *range(self._fresh, self.num_blocks)]
         if len(spare) != in_extents + counted:
             raise IntegrityError(f"{len(spare)} ids for {in_extents} free and {counted} owned counted blocks")

@@ -199,9 +199,7 @@ class GroupedCache:
             hits.pop()
         return hits
 
-    def _count_needed(
-        self, table: Table, group: int, hits: list[int], hit_tokens: int, tokens: int
-    ) -> int:
+    def _count_needed(self, table: Table, group: int, hits: list[int], hit_tokens: int, tokens: int) -> int:
         skip = self._skipped_blocks(group, hit_tokens)
         fresh = max(-(-tokens // self.block_size) - max(skip, len(hits)), 0)
         return fresh + self.pool.count_idle(block for block in hits[skip:] if block != NULL_BLOCK)

@@ -23,9 +23,7 @@ def token_segments(request: Request) -> list[Segment]:
 
     Merging makes the list canonical: equal token sequences have equal lists.
     """
-    prompt = request.prompt or (
-        Segment(PRIVATE_STREAM_BASE - request.id, 0, request.prompt_tokens),
-    )
+    prompt = request.prompt or (Segment(PRIVATE_STREAM_BASE - request.id, 0, request.prompt_tokens),)
     merged: list[Segment] = []
     for segment in (*prompt, Segment(request.output_stream, 0, request.max_tokens)):
         if not segment.length:

@@ -86,7 +86,9 @@ class EnginePlan:
         for them.
         """
         totals = dict.fromkeys(("compute", "bandwidth", "communication", "overhead"), 0.0)
-        rows = [(log, row) for log in logs for row in _spread(len(log.steps), _SAMPLED_STEPS // len(logs) + 1)]
+        rows = [
+            (log, row) for log in logs for row in _spread(len(log.steps), _SAMPLED_STEPS // len(logs) + 1)
+        ]
         for log, row in rows:
             for timer in self.timers:
                 parts = timer.bound_seconds(*self._shape_of(log, row))

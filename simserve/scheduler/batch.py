@@ -39,6 +39,7 @@ class Batch:
         decodes, context_tokens, window_tokens: How many sequences take one token each beyond their
             prompt, the sum of the contexts they read, and that of min(context, window).
         chunks: Prefill chunks (and speculative verifications), in order.
+        prefill_tokens: Tokens of all chunks.
         samples: Rows that reach the LM head.
         entries: Sequences handled one by one; steady decoders are in `cohort` instead.
         cohort, ordinal: The steady decoders of this batch and which of the cohort's steps it is.
@@ -53,6 +54,7 @@ class Batch:
     context_tokens = 0
     window_tokens = 0
     chunks: list[Chunk] = []  # noqa: RUF012 - never mutated: schedule() sets a list of its own
+    prefill_tokens = 0
     samples = 0
     entries: list[Entry] = []  # noqa: RUF012 - likewise
     cohort: Cohort | None = None
@@ -66,8 +68,3 @@ class Batch:
 
     def __init__(self, step: int) -> None:
         self.step = step
-
-    @property
-    def prefill_tokens(self) -> int:
-        """Tokens of all chunks."""
-        return sum(chunk.tokens for chunk in self.chunks)

@@ -24,7 +24,6 @@ class Sequence:
         outputs: Confirmed output tokens.
         limit: Outputs at which it ends: the first of its EOS, max_tokens and max_model_len.
         foreseen: Whether asynchronous scheduling sees that end coming (an EOS it does not).
-        reason: How it ends: "length" or "stop".
         order: Grows with every admission to the running list.
         blocks, private, shared_limit, keys, published: The cache's table (see `kvcache.paged.Table`).
         first_step, first_token_step, finish_step: Numbers of steps, -1 before they happen.
@@ -33,56 +32,53 @@ class Sequence:
         decoding: Whether it has sampled since it was last admitted.
         tenure_start, tenure_hit: Step of its last admission, and the tokens it found cached then.
         join_step, join_tokens: The step that sampled first since then, and the tokens computed by then.
-        cohort, join_ordinal, steady_step, steady_tokens, finish_ordinal: Its place in a group of steady decoders, see `vllm.cohort`.
+        cohort, join_ordinal, steady_step, steady_tokens, finish_ordinal: Its place in a group of steady
+            decoders, see `vllm.cohort`.
         owner: The engine's own record of the request; the scheduler never looks at it.
     """
 
-    __slots__ = (
-        "arrival_order", "blocks", "cached_tokens", "cohort", "computed", "decoding", "drafts",
-        "finish_ordinal", "finish_step", "first_step", "first_token_step", "foreseen", "inflight",
-        "join_ordinal", "join_step", "join_tokens", "keys", "known", "limit", "order", "outputs", "owner",
-        "preemptions", "private", "published", "reason", "request", "shared_limit", "spans", "status", "steady_step", "steady_tokens",
-        "tenure_hit", "tenure_start", "token_steps", "verified_steps",
-    )  # fmt: skip
+    # Class attributes are the defaults: making a sequence sets only what differs.
+    status = WAITING
+    computed = 0
+    inflight = 0
+    drafts = 0
+    outputs = 0
+    order = -1
+    preemptions = 0
+    cached_tokens = -1
+    verified_steps = 0
+    private = 0
+    shared_limit = 0
+    keys: list[int] = []  # noqa: RUF012 - replaced, never mutated
+    published = 0
+    first_step = -1
+    first_token_step = -1
+    finish_step = -1
+    decoding = False
+    tenure_start = -1
+    tenure_hit = 0
+    join_step = -1
+    join_tokens = 0
+    join_ordinal = 0
+    steady_step = -1
+    steady_tokens = 0
+    finish_ordinal = 0
+    token_steps: array[int] | None = None
+    spans: list[tuple[str, int, int, int]] | None = None
+    cohort: Cohort | None = None
+    owner: Any = None
 
     def __init__(self, request: Request, arrival_order: float, max_model_len: int) -> None:
         self.request = request
         self.arrival_order = arrival_order
-        self.status = WAITING
         self.known = request.prompt_tokens
-        self.computed = 0
-        self.inflight = 0
-        self.drafts = 0
-        self.outputs = 0
-        room = max(1, max_model_len - request.prompt_tokens)
-        self.limit = min(request.output_tokens, room)
-        self.foreseen = self.limit == request.max_tokens or self.limit == room
-        self.reason = "stop" if request.output_tokens < min(request.max_tokens, room + 1) else "length"
-        self.order = -1
-        self.preemptions = 0
-        self.cached_tokens = -1
-        self.verified_steps = 0
         self.blocks: list[int] = []
-        self.private = 0
-        self.shared_limit = 0
-        self.keys: list[int] = []
-        self.published = 0
-        self.first_step = -1
-        self.first_token_step = -1
-        self.finish_step = -1
-        self.decoding = False
-        self.tenure_start = -1
-        self.tenure_hit = 0
-        self.join_step = -1
-        self.join_tokens = 0
-        self.join_ordinal = 0
-        self.steady_step = -1
-        self.steady_tokens = 0
-        self.finish_ordinal = 0
-        self.token_steps: array[int] | None = None
-        self.spans: list[tuple[str, int, int, int]] | None = None
-        self.cohort: Cohort | None = None
-        self.owner: Any = None
+        limit = request.output_tokens
+        room = max_model_len - request.prompt_tokens
+        if limit > room:
+            limit = room if room > 0 else 1
+        self.limit = limit
+        self.foreseen = limit == request.max_tokens or limit == room
 
     def note_tokens(self, step: int, count: int) -> None:
         """Count output tokens sampled by a step; their steps are kept only once they are not consecutive."""
@@ -106,6 +102,12 @@ class Sequence:
         self.spans.append(("prefill", self.tenure_start, self.join_step, prefill_tokens))
         if decode_tokens:
             self.spans.append(("decode", self.join_step + 1, last_step, decode_tokens))
+
+    @property
+    def reason(self) -> str:
+        """How it ends: "length" or "stop"."""
+        is_eos = self.limit == self.request.output_tokens < self.request.max_tokens
+        return "stop" if is_eos else "length"
 
     @property
     def id(self) -> int:

@@ -49,6 +49,7 @@ def drive(
     max_iterations: int = 100_000,
     observer: Callable[[int, Batch | None], None] | None = None,
     stretch: Callable[[int], int] | None = None,
+    arrival_orders: Mapping[int, float] | None = None,
 ) -> Drive:
     """Run a scheduler until every request has ended, checking its invariants all along.
 
@@ -61,12 +62,14 @@ def drive(
         observer: Called after every schedule() with the iteration and the batch (None: nothing scheduled).
         stretch: If given, pass iterations in bulk with `advance` wherever `horizon` allows it: called with
             the longest stretch that ends before the next arrival or abort, returns how much of it to take.
+        arrival_orders: The scheduler's `arrival_order` by request id; by default it grows with every request.
 
     Raises:
         IntegrityError: If an invariant does not hold.
         SimulationError: If requests are left after `max_iterations`.
     """
-    run = _Run(scheduler, config, dict(arrivals), dict(aborts or {}), observer, stretch)
+    orders = dict(arrival_orders or {})
+    run = _Run(scheduler, config, dict(arrivals), dict(aborts or {}), observer, stretch, orders)
     while run.iteration < max_iterations:
         if not run.iterate():
             run.result.iterations = run.iteration
@@ -87,6 +90,7 @@ class _Run:
     aborts: dict[int, Sequence[int]]
     observer: Callable[[int, Batch | None], None] | None
     stretch: Callable[[int], int] | None
+    orders: dict[int, float]
     result: Drive = field(default_factory=Drive)
     added: set[int] = field(default_factory=set)
     in_flight: deque[Batch | None] = field(default_factory=deque)
@@ -96,7 +100,7 @@ class _Run:
         """Run one iteration, or several in a stretch; False if there is nothing left to do."""
         scheduler, result = self.scheduler, self.result
         for request in self.arrivals.pop(self.iteration, ()):
-            scheduler.add(request, float(self.iteration))
+            scheduler.add(request, self.orders.get(request.id, float(len(self.added))))
             self.added.add(request.id)
         for request_id in self.aborts.pop(self.iteration, ()):
             if scheduler.abort(request_id) is not None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from simserve import registry
-from simserve.conformance.golden import GoldenRequest
+from simserve.conformance.golden import GoldenLog, GoldenRequest, find_logs, read_log
 from simserve.conformance.shared_tokens import count_shared_tokens
+from simserve.conformance.vllm import build_config, build_request
 from simserve.scheduler.batch import Batch
 from simserve.scheduler.config import KVGroup, SchedulerConfig, Speculation
 from simserve.testing.harness import Drive, drive
@@ -182,3 +184,25 @@ def _build(golden: GoldenRequest, shared_tokens: int) -> Request:
         shared_tokens=shared_tokens,
         priority=golden.priority,
     )
+
+
+def golden_loads(data_dir: Path) -> list[tuple[GoldenLog, Load]]:
+    """The real logs as loads, with the tight bound on what each request shares."""
+    found = []
+    for path in find_logs([data_dir / "golden" / "vllm"]):
+        log = read_log(path)
+        assert log is not None
+        shared = count_shared_tokens(log.requests)
+        load = Load(
+            config=build_config(log),
+            requests=tuple(build_request(request, shared[request.id]) for request in log.requests),
+            arrivals=tuple(request.arrival for request in log.requests),
+            aborts=tuple((at, request_id) for at, ids in log.aborts.items() for request_id in ids),
+        )
+        found.append((log, load))
+    return found
+
+
+def ending_loads(data_dir: Path) -> list[tuple[GoldenLog, Load]]:
+    """The real logs without those in which the real scheduler hangs."""
+    return [(log, load) for log, load in golden_loads(data_dir) if all(row["reason"] for row in log.results)]

@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from random_loads import LOADS, Load, loads
+from random_loads import LOADS, Load, ending_loads, loads
 
 from simserve import registry
-from simserve.conformance.golden import GoldenLog, find_logs, read_log
-from simserve.conformance.shared_tokens import count_shared_tokens
-from simserve.conformance.vllm import build_config, build_request
 from simserve.scheduler.batch import Batch
+from simserve.scheduler.config import SchedulerConfig
 from simserve.testing.harness import drive
+from simserve.workload.request import Request
 
 
 class Kept:
@@ -58,7 +57,7 @@ def _record(sequence: Any) -> tuple[Any, ...]:
 
 
 def _run(load: Load, *, jump: bool, stretch: Callable[[int], int] | None = None) -> tuple[Any, ...]:
-    """Everything that a run leaves behind: requests, order of ends, blocks step by step, the free queue."""
+    """What a run leaves behind: requests, order of ends, blocks step by step, the cache in LRU order."""
     scheduler = registry.lookup("engine", "vllm")(load.config, jump=jump)
     kept = Kept(scheduler)
     result = drive(
@@ -69,8 +68,20 @@ def _run(load: Load, *, jump: bool, stretch: Callable[[int], int] | None = None)
         max_iterations=20_000,
         stretch=stretch,
     )
-    queue = scheduler.pool.free_block_ids()
-    return kept.records(), result.finished, result.aborted, result.iterations, result.used_blocks, queue
+    cache = _free_queue(scheduler.pool)
+    return kept.records(), result.finished, result.aborted, result.iterations, result.used_blocks, cache
+
+
+def _free_queue(pool: Any) -> list[object]:
+    """What the free blocks hold, front first (ids of blocks that only one request can use decide nothing)."""
+    contents: list[object] = []
+    for block, extent in pool._free.items():
+        if extent is None:
+            contents.append(pool._key_of.get(block, "no hash"))
+        else:
+            size, unhashed = extent
+            contents += ["no hash"] * unhashed + ["private"] * (size - unhashed)
+    return contents
 
 
 @LOADS
@@ -108,37 +119,17 @@ def test_the_longest_stretches_equal_step_by_step(load: Load) -> None:
     assert _run(load, jump=True, stretch=lambda longest: longest) == _run(load, jump=False)
 
 
-def _golden_loads(data_dir: Path) -> list[tuple[GoldenLog, Load]]:
-    found = []
-    for path in find_logs([data_dir / "golden" / "vllm"]):
-        log = read_log(path)
-        assert log is not None
-        if any(row["reason"] is None for row in log.results):
-            continue  # the real scheduler hangs
-        shared = count_shared_tokens(log.requests)
-        load = Load(
-            config=build_config(log),
-            requests=tuple(build_request(request, shared[request.id]) for request in log.requests),
-            arrivals=tuple(request.arrival for request in log.requests),
-            aborts=tuple((at, request_id) for at, ids in log.aborts.items() for request_id in ids),
-        )
-        found.append((log, load))
-    return found
-
-
 @pytest.mark.parametrize("share", [1.0, 0.5], ids=["longest", "halves"])
 def test_stretches_equal_step_by_step_on_the_real_loads(data_dir: Path, share: float) -> None:
-    for log, load in _golden_loads(data_dir):
+    for log, load in ending_loads(data_dir):
         stretched = _run(load, jump=True, stretch=lambda longest: round(longest * share))
         assert stretched == _run(load, jump=False), log.name
 
 
 def test_the_real_results_come_out_of_stretches(data_dir: Path) -> None:
-    """Outputs, preemptions and hits of every request are those of the log, though most steps are skipped."""
+    """Outputs, preemptions and hits of every request are the log's, though many steps are skipped."""
     iterations = stretched = 0
-    for log, load in _golden_loads(data_dir):
-        if load.config.policy == "priority":
-            continue  # their tie-break is an arrival time that an iteration cannot express
+    for log, load in ending_loads(data_dir):
         scheduler = registry.lookup("engine", "vllm")(load.config)
         kept = Kept(scheduler)
         result = drive(
@@ -147,12 +138,34 @@ def test_the_real_results_come_out_of_stretches(data_dir: Path) -> None:
             load.arrivals_by_iteration(),
             aborts=load.aborts_by_iteration(),
             stretch=lambda longest: longest,
+            arrival_orders={request.id: request.arrival_time for request in log.requests},
         )
         iterations += result.iterations
         stretched += result.stretched
         for row in log.results:
             sequence = kept.sequences[row["id"]]
-            hit = max(sequence.cached_tokens, 0) if row["cached_tokens"] is not None else -1
-            expected = (row["n_out"], row["preemptions"], -1 if hit < 0 else row["cached_tokens"])
-            assert (sequence.outputs, sequence.preemptions, hit) == expected, (log.name, row)
+            cached = -1 if row["cached_tokens"] is None else row["cached_tokens"]
+            expected = (row["n_out"], row["preemptions"], cached)
+            got = (sequence.outputs, sequence.preemptions, sequence.cached_tokens)
+            assert got == expected, (log.name, row)
     assert stretched > iterations / 10
+
+
+@pytest.mark.parametrize("stages", [2, 3, 4])
+@pytest.mark.parametrize(
+    ("outputs", "limit"), [(29, 30), (30, 30), (29, 29), (28, 29), (27, 29), (30, 40), (5, 30)]
+)
+def test_ends_near_max_model_len_in_a_deep_asynchronous_pipeline(
+    stages: int, outputs: int, limit: int
+) -> None:
+    """There a sequence is scheduled past its unseen end, but never past max_model_len (96 = 66 + 30)."""
+    config = SchedulerConfig(
+        num_gpu_blocks=40,
+        block_size=8,
+        max_num_batched_tokens=17,
+        max_model_len=96,
+        async_scheduling=True,
+        pipeline_parallel_size=stages,
+    )
+    load = Load(config, (Request(0, 0, (), 66, outputs, limit, 1000),), (0,), ())
+    assert _run(load, jump=True, stretch=lambda longest: longest) == _run(load, jump=False)

@@ -102,12 +102,14 @@ class Cohort:
     def next_end(self) -> int:
         """Return the ordinal at which the next sequence ends, -1 if none."""
         ends = self.ends
-        while ends and ends[0] not in self.finishers:
+        finishers = self.finishers
+        while ends and ends[0] not in finishers:
             heappop(ends)
         end = ends[0] if ends else -1
-        for left in self.leaving:
+        if self.leaving:
+            left = min(self.leaving)
             if end < 0 or left < end:
-                end = left
+                return left
         return end
 
     def drop_foreseen(self, end: int) -> None:

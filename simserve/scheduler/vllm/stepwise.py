@@ -43,9 +43,7 @@ class StepwiseScheduler:
         self.config = config
         self.observe = observe
         self.running: list[Sequence] = []
-        self.waiting: FCFSQueue | PriorityQueue = (
-            FCFSQueue() if config.policy == "fcfs" else PriorityQueue()
-        )
+        self.waiting: FCFSQueue | PriorityQueue = FCFSQueue() if config.policy == "fcfs" else PriorityQueue()
         self.sequences: dict[int, Sequence] = {}
         self.preempted: list[Sequence] = []
         self.observation: Observation | None = None
@@ -246,6 +244,7 @@ class StepwiseScheduler:
                     batch.window_tokens += min(entry.computed_before + 1, self._window)
             else:
                 batch.chunks.append(Chunk(entry.tokens, entry.computed_before))
+                batch.prefill_tokens += entry.tokens
             if sequence.computed < expected:
                 continue
             entry.samples = True
@@ -265,14 +264,14 @@ class StepwiseScheduler:
         batch.waiting = len(self.waiting)
         batch.used_blocks = self.pool.num_blocks - 1 - self.pool.num_free
 
-    def complete(self, batch: Batch) -> list[Sequence]:
+    def complete(self, batch: Batch | None = None) -> list[Sequence]:
         """Take the outputs of the oldest batch in flight; returns the sequences that ended with it.
 
         Those leave and free their blocks.
         """
         oldest = self._in_flight.popleft()
-        assert oldest is batch, "batches complete in the order in which they were scheduled"
-        return self._complete_entries(batch)
+        assert batch is None or oldest is batch, "batches complete in the order in which they were scheduled"
+        return self._complete_entries(oldest)
 
     def _complete_entries(self, batch: Batch) -> list[Sequence]:
         ended = []
@@ -335,15 +334,11 @@ class StepwiseScheduler:
         sequence.keys = []
         del self.sequences[sequence.request.id]
 
-    def horizon(self) -> int:
-        """Return how many completions can pass unseen; 0 means that every step is decided in its time."""
-        return 0
+    def horizon(self, owed: int = 0) -> int:
+        """Return how many completions can pass unseen; see `VllmScheduler.horizon`. Here: none."""
+        return -owed
 
     # -- what routers, logs and checks ask for ----------------------------------------------------------
-
-    def oldest_in_flight(self) -> Batch:
-        """Return the batch that completes next."""
-        return self._in_flight[0]
 
     def cached_prefix_tokens(self, request: Request) -> int:
         """Return how many tokens of a prompt the cache holds now; changes nothing."""

@@ -1,0 +1,189 @@
+"""Steady decoders joining and leaving their cohort, and whole batches changing between the two ways.
+
+A member's own fields are stale while it is in a cohort: `_settle` writes them from the cohort's counters.
+"""
+
+from __future__ import annotations
+
+from simserve.scheduler.batch import Batch, Entry
+from simserve.scheduler.config import SchedulerConfig
+from simserve.scheduler.sequence import RUNNING, Sequence
+from simserve.scheduler.vllm.cohort import Cohort
+from simserve.scheduler.vllm.stepwise import StepwiseScheduler
+
+
+class CohortScheduler(StepwiseScheduler):
+    """The state that steady decoders share with those handled one by one.
+
+    Args:
+        config: Options.
+        observe: Fill `Batch.observed` with what decision logs hold (slower).
+        jump: Use aggregates and offer `horizon`; False decides step by step, with equal results.
+    """
+
+    def __init__(self, config: SchedulerConfig, *, observe: bool = False, jump: bool = True) -> None:
+        super().__init__(config, observe=observe)
+        single_group = len(config.kv_groups) == 1 and config.kv_groups[0].window is None
+        self._can_jump = jump and single_group and config.speculative is None
+        # Completions between two consecutive schedules of the same sequence (asynchronous scheduling).
+        self._lag = config.queue_depth if config.async_scheduling else 1
+        self._is_async = config.async_scheduling
+        # Whether all decoders are in every batch; else the batches of a pipeline hold different ones.
+        self._consecutive = config.async_scheduling or config.pipeline_parallel_size == 1
+        self._partials: list[Sequence] = []
+        # The cohort whose turn it is: the only one, or in a pipeline the one that has just completed (None
+        # while all are in flight).
+        self._ready: Cohort | None = self._new_cohort() if self._can_jump else None
+        self._steady = self._can_jump
+        # Batches in flight whose completion is not silent for sure.
+        self._irregular = 0
+
+    def _new_cohort(self) -> Cohort:
+        return Cohort(self.config.block_size, consecutive=self._consecutive, foresees=self._is_async)
+
+    def _mark_irregular(self, batch: Batch) -> None:
+        if not (batch.ends_some or batch.detached):
+            self._irregular += 1
+
+    # -- a member's own fields --------------------------------------------------------------------------
+
+    def _count_private(self, sequence: Sequence, scheduled: int) -> None:
+        """Write down the counted blocks that a member has taken since it joined."""
+        tokens = sequence.steady_tokens + scheduled - sequence.join_ordinal
+        sequence.private = -(-tokens // self.config.block_size) - len(sequence.blocks)
+
+    def _confirm(self, sequence: Sequence, cohort: Cohort, gained: int) -> None:
+        """Write the tokens that a member has gained since it joined into its own fields."""
+        if gained <= 0:
+            return
+        if cohort.steps is None:
+            first = sequence.first_token_step + sequence.outputs
+            begin = sequence.steady_step + 1
+            steps: range | list[int] = range(begin, begin + gained)
+            if sequence.token_steps is None and steps[0] != first:
+                sequence.note_tokens(steps[0], 1)
+                gained -= 1
+                steps = steps[1:]
+        else:
+            begin = sequence.join_ordinal + 1 - cohort.first_ordinal
+            steps = cohort.steps[begin : begin + gained].tolist()
+            if sequence.token_steps is None:
+                for step in steps:
+                    sequence.note_tokens(step, 1)
+                return
+        if sequence.token_steps is not None:
+            sequence.token_steps.extend(steps)
+        sequence.outputs += gained
+        sequence.known += gained
+
+    # -- leaving a cohort early -------------------------------------------------------------------------
+
+    def _preempt_last(self, cohort: Cohort | None, ordinal: int) -> None:
+        victim = self.running.pop()
+        if victim.cohort is not None:
+            self._detach(victim)
+        elif not victim.decoding:
+            self._partials.remove(victim)
+        self._recompute_later(victim)
+
+    def _detach(self, sequence: Sequence) -> None:
+        """Give a cohort's member its own state again, and its tokens in flight to their batches."""
+        cohort = sequence.cohort
+        assert cohort is not None
+        scheduled = self._settle(sequence, cohort)
+        for batch in self._in_flight:
+            if batch.cohort is cohort and sequence.join_ordinal < batch.ordinal <= scheduled:
+                self._mark_irregular(batch)
+                batch.detached = [*(batch.detached or ()), sequence]
+        cohort.remove(sequence)
+        sequence.cohort = None
+
+    def _settle(self, sequence: Sequence, cohort: Cohort) -> int:
+        """Write a member's state into its own fields; returns the last ordinal it was scheduled in."""
+        joined = sequence.join_ordinal
+        scheduled = self._last_scheduled(sequence, cohort)
+        self._count_private(sequence, scheduled)
+        gained = max(0, min(cohort.completed - 1, sequence.finish_ordinal) - joined)
+        self._confirm(sequence, cohort, gained)
+        sequence.computed = sequence.steady_tokens + scheduled - joined
+        if self._is_async:
+            sequence.inflight += scheduled - joined - gained
+        published = sequence.steady_tokens + scheduled + 1 - joined - self._lag
+        self.cache.publish(sequence, min(published, sequence.known))
+        return scheduled
+
+    def _last_scheduled(self, sequence: Sequence, cohort: Cohort) -> int:
+        if cohort.is_leaving(sequence):
+            return sequence.finish_ordinal + self._lag - 2
+        return cohort.ordinal - 1
+
+    def abort(self, request_id: int) -> Sequence | None:
+        """Drop a request and free its blocks at once."""
+        sequence = self.sequences.get(request_id)
+        if sequence is not None and sequence.status == RUNNING:
+            if sequence.cohort is not None:
+                self._detach(sequence)
+            elif sequence in self._partials:
+                self._partials.remove(sequence)
+        return super().abort(request_id)
+
+    # -- between aggregate and step by step ---------------------------------------------------------------
+
+    def _leave_aggregate(self) -> None:
+        """Give every sequence its own state again."""
+        for sequence in self.running:
+            if sequence.cohort is not None:
+                self._detach_in_place(sequence)
+        for batch in self._in_flight:
+            batch.cohort = None
+        self._partials = []
+        self._steady = False
+        self._ready = None
+
+    def _detach_in_place(self, sequence: Sequence) -> None:
+        cohort = sequence.cohort
+        assert cohort is not None
+        scheduled = self._settle(sequence, cohort)
+        for batch in self._in_flight:
+            if batch.cohort is cohort and sequence.join_ordinal < batch.ordinal <= scheduled:
+                entry = Entry(sequence, 1, 0, 0)
+                entry.samples = True
+                batch.entries = sorted([*batch.entries, entry], key=lambda each: each.sequence.order)
+        sequence.cohort = None
+
+    def _enter_aggregate(self, batch: Batch) -> None:
+        """Form cohorts again after a step in which everything that runs was scheduled as usual."""
+        members = {entry.sequence for entry in batch.entries}
+        if not self._consecutive and len(self._in_flight) > 1:
+            return  # a pipeline's other batches would need cohorts of their own: wait until it has drained
+        for sequence in self.running:
+            if sequence.decoding and sequence not in members and not self._is_ending(sequence):
+                return
+            if not sequence.foreseen and self._is_ending(sequence):
+                return  # an EOS in flight, to be scheduled in vain until it is seen
+            if not sequence.decoding and sequence.inflight:
+                return
+        is_async = self._is_async
+        cohort = self._new_cohort()
+        if cohort.steps is not None:
+            cohort.steps.append(batch.step)
+        cohort.ordinal = 1
+        batch.cohort = cohort
+        for entry in batch.entries:
+            sequence = entry.sequence
+            if not entry.samples:
+                continue
+            if not cohort.join(sequence, batch, sequence.inflight if is_async else 1):
+                self._mark_irregular(batch)
+                batch.ends_some = True
+        if is_async:
+            for flying in self._in_flight:
+                flying.ends_some = True  # outputs one by one until these have completed
+            self._irregular = len(self._in_flight)
+        self._partials = [sequence for sequence in self.running if not sequence.decoding]
+        self._ready = cohort if self._consecutive else None
+        self._steady = True
+
+    def _is_ending(self, sequence: Sequence) -> bool:
+        """Whether asynchronous scheduling only waits for a sequence's last token."""
+        return sequence.inflight > 0 and sequence.outputs + sequence.inflight >= sequence.limit

@@ -1,0 +1,284 @@
+"""One step with steady decoders as an aggregate: O(1) in how many of them there are."""
+
+from __future__ import annotations
+
+from simserve.cost.timer import Chunk
+from simserve.scheduler.batch import Batch, Entry
+from simserve.scheduler.sequence import FINISHED, RUNNING, Sequence
+from simserve.scheduler.vllm.cohort import Cohort
+from simserve.scheduler.vllm.membership import CohortScheduler
+from simserve.scheduler.vllm.observation import Observation
+from simserve.scheduler.vllm.stepwise import EMPTY, OTHER
+from simserve.workload.request import Request
+
+
+class SteadyScheduler(CohortScheduler):
+    """`schedule()` and `complete()` where a step is steady decoders in any order, then chunks in order."""
+
+    def add(self, request: Request, arrival_order: float) -> Sequence:
+        """Queue a request, as `StepwiseScheduler.add` does."""
+        sequence = super().add(request, arrival_order)
+        ends_by_length = request.prompt_tokens + request.max_tokens > self.config.max_model_len
+        if self._lag > 2 and ends_by_length and self._can_jump:
+            # A deep asynchronous pipeline sees this end earlier than one by max_tokens: step by step.
+            self._can_jump = False
+            if self._steady:
+                self._leave_aggregate()
+        return sequence
+
+    # -- one step ---------------------------------------------------------------------------------------
+
+    def schedule(self) -> Batch | None:
+        """Decide the next step, as `StepwiseScheduler.schedule` does."""
+        if self._steady and not self._fits_aggregate():
+            self._leave_aggregate()
+        if self._steady:
+            return self._schedule_steady()
+        batch = super().schedule()
+        if batch is not None and self._can_jump and not self.preempted:
+            self._enter_aggregate(batch)
+        return batch
+
+    def _fits_aggregate(self) -> bool:
+        """Whether this step is decoders in any order, then chunks in order: where order cannot matter."""
+        cohort = self._ready
+        budget = self.config.max_num_batched_tokens
+        if self._lag > 2 and any(sequence.inflight for sequence in self.waiting):
+            return False  # a preempted one may come back before its token in flight has arrived
+        takers = 0
+        if cohort is not None and cohort.count:
+            if cohort.count > budget:
+                return False
+            if self._partials and self._partials[0].order < cohort.last_order:
+                return False
+            takers = len(cohort.buckets[cohort.ordinal % cohort.block_size])
+        if self.config.policy == "fcfs":
+            return True
+        wanted = sum(sequence.known - sequence.computed for sequence in self._partials)
+        return takers + wanted // self.config.block_size + len(self._partials) <= self.pool.num_free
+
+    def _schedule_steady(self) -> Batch | None:
+        batch = Batch(self.steps)
+        self.preempted = []
+        if self.observe:
+            self.observation = batch.observed = Observation(self)
+        cohort = self._ready
+        budget = self.config.max_num_batched_tokens
+        if cohort is not None:
+            ordinal = cohort.ordinal
+            if self._lag > 1:
+                cohort.drop_foreseen(ordinal - self._lag + 1)
+            if cohort.count:
+                if cohort.sharing or cohort.buckets[ordinal % cohort.block_size]:
+                    self._take_blocks(cohort, ordinal)
+                batch.decodes = count = cohort.count
+                batch.context_tokens = cohort.base_context + count * ordinal
+                budget -= count
+        if self._partials or self.waiting:
+            batch.entries, batch.chunks = [], []
+        if self._partials:
+            budget = self._schedule_partials(batch, budget)
+        self.admission = OTHER
+        if not self.preempted:
+            if self.waiting:
+                self._schedule_waiting(batch, budget)
+            else:
+                self.admission = EMPTY
+        if self.observe:
+            self._observe(batch)
+        if not batch.decodes and not batch.entries:
+            return None
+        self._commit_steady(batch)
+        return batch
+
+    def _take_blocks(self, cohort: Cohort, ordinal: int) -> None:
+        """Give the decoders of a step the blocks they need, preempting from the end of the running list."""
+        size = cohort.block_size
+        pool = self.pool
+        takers = cohort.buckets[ordinal % size]
+        while len(takers) > pool.num_free:
+            self._preempt_last(cohort, ordinal)
+        if not cohort.sharing:
+            if takers:
+                pool.take_counted(len(takers))
+            return
+        for sequence in takers:
+            if len(sequence.blocks) < sequence.shared_limit:
+                block = pool.take(1)[0]
+                pool.references[block] = 1
+                sequence.blocks.append(block)
+            else:
+                pool.take_counted(1)
+        self._publish_outputs(cohort, ordinal)
+
+    def _publish_outputs(self, cohort: Cohort, ordinal: int) -> None:
+        """Publish the blocks that this step fills (or confirms) with outputs that others may share."""
+        size = cohort.block_size
+        shift = ordinal - self._lag + 1
+        for sequence in cohort.buckets[(shift + 1) % size]:
+            if sequence.published < sequence.shared_limit:
+                self.cache.publish(sequence, sequence.steady_tokens + shift - sequence.join_ordinal)
+
+    def _schedule_partials(self, batch: Batch, budget: int) -> int:
+        for sequence in list(self._partials):
+            if budget <= 0:
+                break
+            if sequence.status != RUNNING:
+                continue  # preempted by an earlier one
+            want = self._count_wanted(sequence, budget)
+            if want <= 0:
+                continue
+            tokens = min(sequence.computed + want, self.config.max_model_len)
+            while not self.cache.grow(sequence, sequence.computed, tokens):
+                victim = self.running[-1]
+                self._preempt_last(self._ready, self._ready.ordinal + 1 if self._ready else 0)
+                if victim is sequence:
+                    return budget
+            self.cache.publish(sequence, min(sequence.computed + want, sequence.known))
+            batch.entries.append(Entry(sequence, want, sequence.computed, 0))
+            budget -= want
+        return budget
+
+    def _commit_steady(self, batch: Batch) -> None:
+        self.steps += 1
+        is_async = self._is_async
+        cohort = self._ready
+        if cohort is None:
+            cohort = self._new_cohort()
+        batch.cohort = cohort
+        batch.ordinal = ordinal = cohort.ordinal
+        cohort.ordinal = ordinal + 1
+        if cohort.steps is not None:
+            cohort.steps.append(batch.step)
+        batch.samples = batch.decodes
+        for entry in batch.entries:
+            sequence = entry.sequence
+            sequence.computed += entry.tokens
+            batch.chunks.append(Chunk(entry.tokens, entry.computed_before))
+            batch.prefill_tokens += entry.tokens
+            if sequence.computed < sequence.known:
+                if sequence.tenure_start == batch.step:
+                    self._partials.append(sequence)
+                continue
+            if sequence.tenure_start != batch.step:
+                self._partials.remove(sequence)
+            entry.samples = True
+            batch.samples += 1
+            sequence.decoding = True
+            sequence.join_step = batch.step
+            sequence.join_tokens = sequence.computed
+            if is_async:
+                sequence.inflight += 1
+            if not cohort.join(sequence, batch, 1):
+                self._mark_irregular(batch)
+                batch.ends_some = True
+        if not self._consecutive:
+            self._ready = None
+        self._in_flight.append(batch)
+        batch.running = len(self.running)
+        batch.waiting = len(self.waiting)
+        batch.used_blocks = self.pool.num_blocks - 1 - self.pool.num_free
+
+    # -- outputs ----------------------------------------------------------------------------------------
+
+    def complete(self, batch: Batch | None = None) -> list[Sequence]:
+        """Take the outputs of the oldest batch in flight; returns the sequences that ended with it."""
+        oldest = self._in_flight.popleft()
+        assert batch is None or oldest is batch, "batches complete in the order in which they were scheduled"
+        batch = oldest
+        if batch.ends_some or batch.detached:
+            self._irregular -= 1
+        cohort = batch.cohort
+        ended: list[Sequence] = []
+        if cohort is not None:
+            if batch.observed:
+                self._observe_outputs(batch, cohort)
+            cohort.completed = batch.ordinal + 1
+            ended = self._end_members(cohort, batch)
+            if not self._consecutive:
+                self._ready = cohort if cohort.count else None
+        if batch.entries:
+            ended += self._complete_entries(batch)
+        if batch.detached:
+            for sequence in batch.detached:
+                if sequence.status != FINISHED and self._take_outputs(sequence, 1, batch):
+                    ended.append(sequence)
+        if len(ended) > 1:
+            ended.sort(key=lambda sequence: sequence.order)
+        return ended
+
+    def _end_members(self, cohort: Cohort, batch: Batch) -> list[Sequence]:
+        """End the members whose last token a batch has sampled, in running order."""
+        ordinal = batch.ordinal
+        leaving = cohort.pop_leaving(ordinal)
+        ended = cohort.pop_ended(ordinal)
+        if not leaving and not ended:
+            return []
+        ends = [(sequence, ordinal + self._lag - 2) for sequence in leaving]
+        for sequence in ended:
+            if sequence.join_ordinal == ordinal:
+                # Its first token, an EOS that nobody foresaw: an entry of this batch.
+                self._count_private(sequence, cohort.ordinal - 1)
+                sequence.cohort = None
+            else:
+                ends.append((sequence, cohort.ordinal - 1))
+        if len(ends) > 1:
+            ends.sort(key=lambda end: end[0].order)
+        for sequence, scheduled in ends:
+            self._finish_steady(sequence, cohort, batch, scheduled)
+        return [sequence for sequence, _ in ends]
+
+    def _finish_steady(self, sequence: Sequence, cohort: Cohort, batch: Batch, scheduled: int) -> None:
+        """End a cohort's member with its last token; it was scheduled up to ordinal `scheduled`."""
+        gained = batch.ordinal - sequence.join_ordinal
+        self._count_private(sequence, scheduled)
+        self._confirm(sequence, cohort, gained)
+        sequence.finish_step = batch.step
+        self.cache.publish(sequence, sequence.steady_tokens + gained)
+        if sequence.spans is not None:
+            sequence.close_tenure(batch.step, sequence.known - sequence.join_tokens - 1)
+        sequence.cohort = None
+        self.running.remove(sequence)
+        self._end(sequence)
+
+    # -- what logs and checks ask for ----------------------------------------------------------------------
+
+    def _observe(self, batch: Batch) -> None:
+        """Put the steady decoders among the entries, in running order, for a decision log."""
+        cohort = self._ready
+        steady: list[Entry] = []
+        if cohort is not None:
+            for sequence in self.running:
+                if sequence.cohort is cohort and not cohort.is_leaving(sequence):
+                    computed = sequence.steady_tokens + cohort.ordinal - sequence.join_ordinal - 1
+                    steady.append(Entry(sequence, 1, computed, 0))
+        entries = batch.entries
+        batch.entries = [*steady, *entries]
+        batch.observed.finish(batch, self)
+        batch.entries = entries
+
+    def _observe_outputs(self, batch: Batch, cohort: Cohort) -> None:
+        for sequence in self.running:
+            if sequence.cohort is cohort and sequence.join_ordinal < batch.ordinal <= sequence.finish_ordinal:
+                batch.observed.tokens_out[sequence.request.id] = 1
+
+    @property
+    def num_cached(self) -> int:
+        """Distinct hashes in the prefix cache."""
+        self._update_tables()
+        return super().num_cached
+
+    def check_integrity(self) -> None:
+        """Check pool and tables, as `StepwiseScheduler.check_integrity` does."""
+        self._update_tables()
+        super().check_integrity()
+
+    def _update_tables(self) -> None:
+        """Write the members' counted blocks and hashes into their tables."""
+        for sequence in self.running:
+            cohort = sequence.cohort
+            if cohort is not None:
+                scheduled = self._last_scheduled(sequence, cohort)
+                self._count_private(sequence, scheduled)
+                tokens = sequence.steady_tokens + scheduled + 1 - sequence.join_ordinal - self._lag
+                self.cache.publish(sequence, tokens)
