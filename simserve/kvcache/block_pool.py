@@ -45,11 +45,13 @@ class BlockPool:
         self._fresh = 1
         # Hashes of counted blocks in the free queue.
         self._hashed_extents = 0
+        # The extent at the very front, which is being used up; it stands before all of `_free`.
+        self._front = [0, 0]
         if observe:
             self._free = OrderedDict.fromkeys(range(1, num_blocks))
             self._fresh = num_blocks
         else:
-            self._push_extent(num_blocks - 1, 0)
+            self._front = [num_blocks - 1, num_blocks - 1]
         # Key -> block id, or an insertion-ordered dict of ids where a key was made twice.
         self._cached: dict[int, int | dict[int, None]] = {}
         self._key_of: dict[int, int] = {}
@@ -59,44 +61,60 @@ class BlockPool:
 
     def take_counted(self, count: int) -> None:
         """Take `count` blocks from the front of the free queue, to be counted. Needs count <= num_free."""
-        queue = self._free
         self.num_free -= count
-        while count:
-            key, extent = queue.popitem(last=False)
-            if extent is None:
-                if key in self._key_of:
-                    self._evict(key)
-                self._spare.append(key)
-                count -= 1
-                continue
-            size = extent[0]
-            if size > count:
-                self._shrink(extent, count)
-                queue[key] = extent
-                queue.move_to_end(key, last=False)
+        front = self._front
+        if count <= front[1]:
+            front[0] -= count
+            front[1] -= count
+            return
+        while True:
+            size, unhashed = front
+            if count < size:
+                front[0] = size - count
+                if count > unhashed:
+                    self._hashed_extents -= count - unhashed
+                    front[1] = 0
+                else:
+                    front[1] = unhashed - count
                 return
-            self._hashed_extents -= size - extent[1]
+            self._hashed_extents -= size - unhashed
             count -= size
+            front[0] = front[1] = 0
+            if not count:
+                return
+            key, extent = self._free.popitem(last=False)
+            if extent is not None:
+                self._front = front = extent
+                continue
+            if key in self._key_of:
+                self._evict(key)
+            self._spare.append(key)
+            count -= 1
+            if not count:
+                return
 
     def take(self, count: int) -> list[int]:
         """Take `count` blocks from the front of the free queue, by id. Needs count <= num_free."""
-        queue = self._free
         self.num_free -= count
+        front = self._front
         taken: list[int] = []
-        while len(taken) < count:
-            key, extent = queue.popitem(last=False)
-            if extent is None:
-                if key in self._key_of:
-                    self._evict(key)
-                taken.append(key)
+        while True:
+            size = min(front[0], count - len(taken))
+            if size:
+                taken += self.name_counted(size)
+                hashed = max(0, size - front[1])
+                self._hashed_extents -= hashed
+                front[0] -= size
+                front[1] -= size - hashed
+            if len(taken) == count:
+                return taken
+            key, extent = self._free.popitem(last=False)
+            if extent is not None:
+                self._front = front = extent
                 continue
-            size = min(extent[0], count - len(taken))
-            taken += self.name_counted(size)
-            self._shrink(extent, size)
-            if extent[0]:
-                queue[key] = extent
-                queue.move_to_end(key, last=False)
-        return taken
+            if key in self._key_of:
+                self._evict(key)
+            taken.append(key)
 
     def name_counted(self, count: int) -> list[int]:
         """Give `count` counted blocks their ids."""
@@ -112,22 +130,10 @@ class BlockPool:
 
     def release_counted(self, count: int, hashed: int) -> None:
         """Append counted blocks to the queue's end; `hashed` of them, the last to be taken, carry a hash."""
-        self._push_extent(count, hashed)
         self.num_free += count
-
-    def _push_extent(self, count: int, hashed: int) -> None:
         self._extents += 1
         self._free[-self._extents] = [count, count - hashed]
         self._hashed_extents += hashed
-
-    def _shrink(self, extent: list[int], count: int) -> None:
-        """Take blocks from an extent's front: those without a hash first."""
-        extent[0] -= count
-        if count <= extent[1]:
-            extent[1] -= count
-        else:
-            self._hashed_extents -= count - extent[1]
-            extent[1] = 0
 
     def release(self, ids: Iterable[int]) -> None:
         """Drop one reference of each block, in this order; those that reach 0 join the queue's end."""
@@ -232,7 +238,7 @@ class BlockPool:
             wrong = [b for b in range(self.num_blocks) if counts[b] != self.references[b]]
             raise IntegrityError(f"reference counts differ for blocks {wrong[:8]}")
         free = self.free_block_ids()
-        extents = [extent for extent in self._free.values() if extent is not None]
+        extents = [self._front, *(extent for extent in self._free.values() if extent is not None)]
         in_extents = sum(extent[0] for extent in extents)
         if len(free) + in_extents != self.num_free:
             raise IntegrityError(

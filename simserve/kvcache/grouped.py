@@ -48,7 +48,7 @@ class GroupedCache:
 
     def attach(self, table: Table) -> None:
         """Prepare the table of a request that has just been added."""
-        table.shared_limit = 0
+        table.shared_limit = -1  # not used here: every block is tracked
         table.keys = []
 
     def lookup(self, table: Table, known_tokens: int) -> tuple[GroupHits, int]:
@@ -74,7 +74,7 @@ class GroupedCache:
             del hits[group][length:]
         return hits, length * self.block_size
 
-    def fits(self, table: Table, hits: GroupHits, tokens: int) -> bool:
+    def _fits(self, table: Table, hits: GroupHits, tokens: int) -> bool:
         """Return whether `tokens` tokens of a sequence would fit beside its hits in every group."""
         hit_tokens = max(map(len, hits), default=0) * self.block_size
         need = sum(
@@ -83,9 +83,9 @@ class GroupedCache:
         )
         return need <= self.pool.num_free
 
-    def admit(self, table: Table, hits: GroupHits, hit_tokens: int, tokens: int) -> bool:
-        """Give a sequence without blocks its hits and blocks up to `tokens` tokens, or nothing and False."""
-        if not self.fits(table, hits, tokens):
+    def admit(self, table: Table, hits: GroupHits, hit_tokens: int, tokens: int, room_for: int) -> bool:
+        """Give a sequence without blocks its hits and its first tokens; see `PagedCache.admit`."""
+        if not self._fits(table, hits, max(tokens, room_for)):
             return False
         request_id = table.request.id
         if hit_tokens:
@@ -99,7 +99,9 @@ class GroupedCache:
             self.pool.touch(block for block in kept if block != NULL_BLOCK)
             tables[group] = [NULL_BLOCK] * skip + kept
             self._published[request_id][group] = len(tables[group])
-        return self._extend(tables, tokens)
+        self._extend(tables, tokens)
+        self.publish(table, tokens)
+        return True
 
     def grow(self, table: Table, computed_tokens: int, tokens: int) -> bool:
         """Release what left the windows, then extend every group to `tokens` tokens; False if it cannot."""

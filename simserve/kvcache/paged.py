@@ -83,23 +83,34 @@ class PagedCache:
             hits.pop()
         return hits, len(hits) * self.block_size
 
-    def fits(self, table: Table, hits: Hits, tokens: int) -> bool:
-        """Return whether `tokens` tokens of a sequence without blocks would fit beside its hits."""
+    def admit(self, table: Table, hits: Hits, hit_tokens: int, tokens: int, room_for: int) -> bool:
+        """Give a sequence without blocks its hits and blocks up to `tokens` tokens, and publish what is full.
+
+        Args:
+            table: The sequence.
+            hits, hit_tokens: What `lookup` returned.
+            tokens: Tokens to hold now.
+            room_for: Tokens for which there must be room, now or later (vLLM's gate on whole prompts).
+
+        Returns:
+            False, and nothing has changed, if there is no room.
+        """
         pool = self.pool
-        need = -(-tokens // self.block_size) - len(hits)
+        need = -(-max(tokens, room_for) // self.block_size) - len(hits)
         if need > pool.num_free:
             return False
-        return not hits or need + pool.count_idle(hits) <= pool.num_free
-
-    def admit(self, table: Table, hits: Hits, hit_tokens: int, tokens: int) -> bool:
-        """Give a sequence without blocks its hits and blocks up to `tokens` tokens, or nothing and False."""
-        if not self.fits(table, hits, tokens):
-            return False
         if hits:
-            self.pool.touch(hits)
+            if need + pool.count_idle(hits) > pool.num_free:
+                return False
+            pool.touch(hits)
             table.blocks = hits
             table.published = len(hits)
-        return self.grow(table, hit_tokens, tokens)
+        self.grow(table, hit_tokens, tokens)
+        if table.shared_limit:
+            self.publish(table, tokens)
+        elif self.enable_prefix_caching:
+            table.published = tokens // self.block_size
+        return True
 
     def grow(self, table: Table, computed_tokens: int, tokens: int) -> bool:
         """Extend the table to hold `tokens` tokens, or change nothing and return False."""

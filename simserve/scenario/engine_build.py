@@ -149,7 +149,8 @@ def plan_engine(scenario: Scenario, index: int) -> EnginePlan:
     timers = _timers(cost, shape, accelerator, engine)
     return EnginePlan(
         engine, config, memory, profile, shape, accelerator, timers,
-        _draft_cost(cost, draft_shape, shape, accelerator, pool), [f"pool {pool.name}: {n}" for n in memory.notes],
+        _draft_cost(cost, draft_shape, shape, accelerator, pool),
+        [f"pool {pool.name}: {note}" for note in memory.notes],
     )  # fmt: skip
 
 

@@ -28,14 +28,17 @@ class Drive:
         finished: Request ids in the order in which they completed.
         aborted: Request ids that were aborted while unfinished.
         iterations: How many iterations it took.
-        stretched: How many of them were passed in stretches (see `drive`), without a batch in `batches`.
-        used_blocks: KV blocks in use after each schedule() that scheduled something, stretches included.
+        stretches: How many stretches were passed (see `drive`); their batches are not in `batches`.
+        stretched: How many iterations lay in them.
+        used_blocks: KV blocks in use after each schedule() that scheduled something, stretches included;
+            -1 where a stretch was passed without asking.
     """
 
     batches: list[tuple[int, Batch]] = field(default_factory=list)
     finished: list[int] = field(default_factory=list)
     aborted: list[int] = field(default_factory=list)
     iterations: int = 0
+    stretches: int = 0
     stretched: int = 0
     used_blocks: list[int] = field(default_factory=list)
 
@@ -62,6 +65,7 @@ def drive(
         observer: Called after every schedule() with the iteration and the batch (None: nothing scheduled).
         stretch: If given, pass iterations in bulk with `advance` wherever `horizon` allows it: called with
             the longest stretch that ends before the next arrival or abort, returns how much of it to take.
+            A stretch can begin with the schedule that is due, or with the completion after it.
         arrival_orders: The scheduler's `arrival_order` by request id; by default it grows with every request.
 
     Raises:
@@ -107,15 +111,18 @@ class _Run:
                 result.aborted.append(request_id)
         if not (scheduler.has_unfinished or self.in_flight or self.arrivals):
             return False
-        batch = self._schedule() if scheduler.has_unfinished else None
+        batch = None
+        if scheduler.has_unfinished:
+            batch = self._begin_with_schedule(self.stretch) if self.stretch else None
+            batch = batch or self._schedule()
         if self.in_flight and not (batch is not None and len(self.in_flight) < self.config.queue_depth):
             if self.stretch:
-                self._advance(self.stretch)
+                self._begin_with_completion(self.stretch)
             oldest = self.in_flight.popleft()
             if oldest is not None:
-                # Stretches replace the batches in flight.
-                oldest = scheduler.oldest_in_flight() if self.stretch else oldest
-                result.finished.extend(s.request.id for s in scheduler.complete(oldest))
+                # Stretches replace the batches in flight: only the scheduler knows the oldest one.
+                ended = scheduler.complete() if self.stretch else scheduler.complete(oldest)
+                result.finished.extend(sequence.request.id for sequence in ended)
         check_population(scheduler, self.added, result.finished, result.aborted)
         self.iteration += 1
         return True
@@ -131,16 +138,42 @@ class _Run:
             self.observer(self.iteration, batch)
         return batch
 
-    def _advance(self, stretch: Callable[[int], int]) -> None:
-        """Pass iterations in which nothing arrives, as far as the scheduler promises that nothing changes."""
+    def _begin_with_completion(self, stretch: Callable[[int], int]) -> None:
+        """Pass iterations, from the update that is due to the schedule before another one."""
         if None in self.in_flight or len(self.in_flight) < self.config.queue_depth:
             return
-        known = [*self.arrivals, *self.aborts]
-        reach = min(known) - self.iteration - 1 if known else 1 << 20
-        longest = min(self.scheduler.horizon(), reach)
+        longest = min(self.scheduler.horizon(), self._reach())
         steps = stretch(longest) if longest > 0 else 0
         if steps > 0:
-            self.scheduler.advance(steps, self.result.used_blocks)
-            self.result.stretched += steps
-            self.iteration += steps
-            check_population(self.scheduler, self.added, self.result.finished, self.result.aborted)
+            self._pass(steps, 0)
+
+    def _begin_with_schedule(self, stretch: Callable[[int], int]) -> Batch | None:
+        """Pass iterations from the schedule that is due; None if it has to be made."""
+        if None in self.in_flight or len(self.in_flight) != self.config.queue_depth - 1:
+            return None
+        longest = min(self.scheduler.horizon(1), self._reach())
+        schedules = stretch(longest + 1) if longest >= 0 else 0
+        if schedules == 0:
+            return None
+        self._pass(schedules - 1, 1)
+        batch = Batch(-1)  # stands for the newest batch in flight, which only the scheduler knows
+        self.in_flight.append(batch)
+        return batch
+
+    def _reach(self) -> int:
+        """Iterations until something comes from outside."""
+        known = [*self.arrivals, *self.aborts]
+        return min(known) - self.iteration - 1 if known else 1 << 20
+
+    def _pass(self, steps: int, owed: int) -> None:
+        """Advance, in turns asking for the blocks after every schedule and only after the first and last."""
+        used = self.result.used_blocks
+        if self.result.stretches % 2:
+            first, last = self.scheduler.advance(steps, owed)
+            used += [first, *[-1] * (steps + owed - 2), last] if steps + owed > 1 else [first]
+        else:
+            self.scheduler.advance(steps, owed, used)
+        self.result.stretches += 1
+        self.result.stretched += steps
+        self.iteration += steps
+        check_population(self.scheduler, self.added, self.result.finished, self.result.aborted)

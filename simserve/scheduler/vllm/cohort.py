@@ -128,10 +128,6 @@ class Cohort:
         else:
             self.finishers[end] = [sequence for sequence in group if not sequence.foreseen]
 
-    def pop_leaving(self, ordinal: int) -> list[Sequence]:
-        """Remove and return those foreseen to end at an ordinal."""
-        return self.leaving.pop(ordinal, [])
-
     def pop_ended(self, ordinal: int) -> list[Sequence]:
         """Remove and return the others whose last token ordinal `ordinal` sampled."""
         ended = self.finishers.pop(ordinal, None)

@@ -59,6 +59,10 @@ class CohortScheduler(StepwiseScheduler):
         if cohort.steps is None:
             first = sequence.first_token_step + sequence.outputs
             begin = sequence.steady_step + 1
+            if begin == first and sequence.token_steps is None:
+                sequence.outputs += gained
+                sequence.known += gained
+                return
             steps: range | list[int] = range(begin, begin + gained)
             if sequence.token_steps is None and steps[0] != first:
                 sequence.note_tokens(steps[0], 1)

@@ -8,6 +8,7 @@ pressure, a chunk ahead of a decoder in the running list) goes step by step thro
 
 from __future__ import annotations
 
+from heapq import heappop
 from typing import NamedTuple
 
 from simserve.registry import register
@@ -42,6 +43,8 @@ class VllmScheduler(SteadyScheduler):
 
     # The schedule of a stretch, counted from its first, in which foreseen ends thin the batch out; -1: none.
     _drop_at = -1
+    # Sequences and sum of contexts in that schedule.
+    _thinned = (-1, -1)
 
     def horizon(self, owed: int = 0) -> int:
         """Return how many completions can pass, each followed by a schedule, without anything to be seen.
@@ -63,16 +66,24 @@ class VllmScheduler(SteadyScheduler):
         cohort = self._ready
         if cohort is None or not cohort.count:
             return -owed
-        end = cohort.next_end()
+        ends, finishers = cohort.ends, cohort.finishers
+        while ends and ends[0] not in finishers:
+            heappop(ends)
+        end = ends[0] if ends else -1
+        if cohort.leaving:
+            end = cohort.next_end()
         limit = end - cohort.completed
         if self._irregular:
             limit = min(limit, self._first_irregular())
             if limit <= 0 and not owed:
                 return 0
         if self._is_async:
-            limit = self._foresee_drop(cohort, end, limit, owed)
-            if limit < 0:
-                return -1
+            # Foreseen ends thin the batch out before they are seen.
+            drop = end + self._lag - 1 - cohort.ordinal
+            if 0 <= drop < limit + owed and end in finishers:
+                limit = self._foresee_drop(cohort, end, drop, limit, owed)
+                if limit < 0:
+                    return -1
         if self.waiting and self.admission == MEMORY and self._may_unblock([cohort]):
             return 0
         schedules = limit + owed
@@ -111,23 +122,21 @@ class VllmScheduler(SteadyScheduler):
                 return index
         return 1 << 30
 
-    def _foresee_drop(self, cohort: Cohort, end: int, limit: int, owed: int) -> int:
-        """Limit a stretch of an asynchronous engine to where foreseen ends thin the batch out."""
-        drop = end + self._lag - 1 - cohort.ordinal
-        if drop < 0 or limit + owed <= drop:
-            return limit
-        group = cohort.finishers.get(end)
-        if group is None:
-            return limit
-        foreseen = 0
-        for sequence in group:
+    def _foresee_drop(self, cohort: Cohort, end: int, drop: int, limit: int, owed: int) -> int:
+        """Limit a stretch to the schedule `drop`, which leaves the foreseen ends at ordinal `end` out."""
+        count = cohort.count
+        last = cohort.ordinal + drop
+        context = cohort.base_context + count * last
+        for sequence in cohort.finishers[end]:
             if sequence.foreseen:
-                foreseen += 1
-        if foreseen == 0:
+                count -= 1
+                context -= sequence.steady_tokens + last - sequence.join_ordinal
+        if count == cohort.count:
             return limit
-        if foreseen == cohort.count:
+        if count == 0:
             return drop - owed
         self._drop_at = drop
+        self._thinned = (count, context)
         return drop + 1 - owed
 
     def _may_unblock(self, cohorts: list[Cohort]) -> bool:
@@ -157,20 +166,11 @@ class VllmScheduler(SteadyScheduler):
             assert cohort is not None
             shapes = [(cohort.count, cohort.base_context + cohort.count * cohort.ordinal)]
             if 0 <= self._drop_at == schedules - 1:
-                return self._thin_out(cohort, shapes)
+                return Forecast(shapes, *self._thinned)
         else:
             cohorts = [batch.cohort for batch in self._in_flight if batch.cohort is not None]
             shapes = [(cohort.count, cohort.context_at(cohort.ordinal)) for cohort in cohorts]
         return Forecast(shapes, -1, -1)
-
-    def _thin_out(self, cohort: Cohort, shapes: list[tuple[int, int]]) -> Forecast:
-        last = cohort.ordinal + self._drop_at
-        count, context = cohort.count, cohort.context_at(last)
-        for sequence in cohort.finishers[last - self._lag + 1]:
-            if sequence.foreseen:
-                count -= 1
-                context -= sequence.steady_tokens + last - sequence.join_ordinal
-        return Forecast(shapes, count, context)
 
     def advance(self, steps: int, owed: int = 0, used_blocks: list[int] | None = None) -> tuple[int, int]:
         """Pass `steps` completions and `owed + steps` schedules at once, as `horizon` has promised.
@@ -183,92 +183,93 @@ class VllmScheduler(SteadyScheduler):
         Returns:
             Blocks in use after the first and after the last of the schedules.
         """
+        cohort = self._ready
+        self.preempted = []
+        if not self._consecutive or used_blocks is not None or cohort.sharing:  # type: ignore[union-attr]
+            return self._advance_in_turns(steps, owed, used_blocks)
+        assert cohort is not None
+        schedules = steps + owed
+        depth = self._complete_silently(steps) + owed
+        cohort.completed += steps
+        # Blocks are only counted here, so they can be taken in one go.
+        buckets, size = cohort.buckets, cohort.block_size
+        begin = cohort.ordinal
+        cohort.ordinal = end = begin + schedules
+        plain = schedules - 1 if 0 <= self._drop_at == schedules - 1 else schedules
+        taken = first = 0
+        if plain:
+            first = taken = len(buckets[begin % size])
+            if plain > size:
+                taken = plain // size * cohort.count
+                for ordinal in range(begin, begin + plain % size):
+                    taken += len(buckets[ordinal % size])
+            else:
+                for ordinal in range(begin + 1, begin + plain):
+                    taken += len(buckets[ordinal % size])
+        if plain < schedules:
+            cohort.drop_foreseen(end - self._lag)
+            thinned = len(buckets[(end - 1) % size])
+            taken += thinned
+            first = first if plain else thinned
+        pool = self.pool
+        used = pool.num_blocks - 1 - pool.num_free
+        if taken:
+            pool.take_counted(taken)
+        step = self.steps - begin
+        flying = self._in_flight
+        for ordinal in range(end - depth if depth < schedules else begin, end):
+            batch = Batch(step + ordinal)
+            batch.cohort = cohort
+            batch.ordinal = ordinal
+            flying.append(batch)
+        self.steps += schedules
+        self._drop_at = max(-1, self._drop_at - schedules)
+        return used + first, used + taken
+
+    def _complete_silently(self, steps: int) -> int:
+        """Take the outputs of the oldest batches, as many as are in flight; returns how many those were."""
         flying = self._in_flight
         depth = len(flying)
-        schedules = steps + owed
-        self.preempted = []
-        cohort = self._ready
-        cohorts = [batch.cohort for batch in flying] if not self._consecutive else None
         for _ in range(steps if steps < depth else depth):
             batch = flying.popleft()
             if batch.entries:
                 self._complete_entries(batch)
-        depth += owed
-        if cohorts is None:
-            assert cohort is not None
-            cohort.completed += steps
-            if used_blocks is None and not cohort.sharing:
-                used = self._advance_counted(cohort, schedules, depth)
-            else:
-                used = self._advance_in_turns([cohort], schedules, depth, used_blocks)
+        return depth
+
+    def _advance_in_turns(self, steps: int, owed: int, used_blocks: list[int] | None) -> tuple[int, int]:
+        """The same for cohorts in turn, and for blocks that are tracked one by one."""
+        if self._consecutive:
+            cohorts = [self._ready]
         else:
-            used = self._advance_in_turns(cohorts, schedules, depth, used_blocks)  # type: ignore[arg-type]
-            for batch in flying:
-                batch.cohort.completed = batch.ordinal  # type: ignore[union-attr]
-        self.steps += schedules
-        self._drop_at = max(-1, self._drop_at - schedules)
-        return used
-
-    def _advance_counted(self, cohort: Cohort, schedules: int, depth: int) -> tuple[int, int]:
-        """Schedule one cohort's next steps; its blocks are only counted, so they are taken in one go."""
-        buckets, size = cohort.buckets, cohort.block_size
-        pool = self.pool
-        begin = cohort.ordinal
-        end = begin + schedules
-        drop = end - 1 if 0 <= self._drop_at == schedules - 1 else -1
-        used = pool.num_blocks - 1 - pool.num_free
-        plain = schedules - (drop >= 0)
-        taken = first = 0
-        if plain:
-            first = len(buckets[begin % size])
-            whole, rest = divmod(plain, size)
-            for ordinal in range(begin, begin + rest):
-                taken += len(buckets[ordinal % size])
-            if whole:
-                taken += whole * cohort.count
-        if drop >= 0:
-            cohort.drop_foreseen(drop - self._lag + 1)
-            extra = len(buckets[drop % size])
-            taken += extra
-            if not plain:
-                first = extra
-        step = self.steps - begin
-        for ordinal in range(max(begin, end - depth), end):
-            self._in_flight.append(_decode_batch(step + ordinal, cohort, ordinal))
-        if taken:
-            pool.take_counted(taken)
-        cohort.ordinal = end
-        return used + first, used + taken
-
-    def _advance_in_turns(
-        self, cohorts: list[Cohort], schedules: int, depth: int, used_blocks: list[int] | None
-    ) -> tuple[int, int]:
-        """Schedule the next steps of cohorts in turn, each with its blocks."""
+            cohorts = [batch.cohort for batch in self._in_flight]
+        depth = self._complete_silently(steps) + owed
+        schedules = steps + owed
         usable = self.pool.num_blocks - 1
-        turns = len(cohorts)
-        first = 0
+        used = []
         for index in range(schedules):
-            cohort = cohorts[index % turns]
+            cohort = cohorts[index % len(cohorts)]
+            assert cohort is not None
             ordinal = cohort.ordinal
             if index == self._drop_at:
                 cohort.drop_foreseen(ordinal - self._lag + 1)
             if cohort.sharing or cohort.buckets[ordinal % cohort.block_size]:
                 self._take_blocks(cohort, ordinal)
-            if index == 0:
-                first = usable - self.pool.num_free
-            if used_blocks is not None:
-                used_blocks.append(usable - self.pool.num_free)
+            used.append(usable - self.pool.num_free)
             cohort.ordinal = ordinal + 1
             if cohort.steps is not None:
                 cohort.steps.append(self.steps + index)
             if index >= schedules - depth:
-                self._in_flight.append(_decode_batch(self.steps + index, cohort, ordinal))
-        return first, usable - self.pool.num_free
-
-
-def _decode_batch(step: int, cohort: Cohort, ordinal: int) -> Batch:
-    """A batch of a cohort's members only; it has been priced already."""
-    batch = Batch(step)
-    batch.cohort = cohort
-    batch.ordinal = ordinal
-    return batch
+                batch = Batch(self.steps + index)
+                batch.cohort = cohort
+                batch.ordinal = ordinal
+                self._in_flight.append(batch)
+        if used_blocks is not None:
+            used_blocks += used
+        if self._consecutive and cohorts[0] is not None:
+            cohorts[0].completed += steps
+        elif not self._consecutive:
+            for batch in self._in_flight:
+                batch.cohort.completed = batch.ordinal  # type: ignore[union-attr]
+        self.steps += schedules
+        self._drop_at = max(-1, self._drop_at - schedules)
+        return used[0], used[-1]

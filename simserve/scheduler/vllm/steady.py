@@ -9,31 +9,19 @@ from simserve.scheduler.vllm.cohort import Cohort
 from simserve.scheduler.vllm.membership import CohortScheduler
 from simserve.scheduler.vllm.observation import Observation
 from simserve.scheduler.vllm.stepwise import EMPTY, OTHER
-from simserve.workload.request import Request
 
 
 class SteadyScheduler(CohortScheduler):
     """`schedule()` and `complete()` where a step is steady decoders in any order, then chunks in order."""
 
-    def add(self, request: Request, arrival_order: float) -> Sequence:
-        """Queue a request, as `StepwiseScheduler.add` does."""
-        sequence = super().add(request, arrival_order)
-        ends_by_length = request.prompt_tokens + request.max_tokens > self.config.max_model_len
-        if self._lag > 2 and ends_by_length and self._can_jump:
-            # A deep asynchronous pipeline sees this end earlier than one by max_tokens: step by step.
-            self._can_jump = False
-            if self._steady:
-                self._leave_aggregate()
-        return sequence
-
     # -- one step ---------------------------------------------------------------------------------------
 
     def schedule(self) -> Batch | None:
         """Decide the next step, as `StepwiseScheduler.schedule` does."""
-        if self._steady and not self._fits_aggregate():
-            self._leave_aggregate()
         if self._steady:
-            return self._schedule_steady()
+            if self._fits_aggregate():
+                return self._schedule_steady()
+            self._leave_aggregate()
         batch = super().schedule()
         if batch is not None and self._can_jump and not self.preempted:
             self._enter_aggregate(batch)
@@ -43,8 +31,8 @@ class SteadyScheduler(CohortScheduler):
         """Whether this step is decoders in any order, then chunks in order: where order cannot matter."""
         cohort = self._ready
         budget = self.config.max_num_batched_tokens
-        if self._lag > 2 and any(sequence.inflight for sequence in self.waiting):
-            return False  # a preempted one may come back before its token in flight has arrived
+        if self._lag > 2 and not self._fits_deep_pipeline():
+            return False
         takers = 0
         if cohort is not None and cohort.count:
             if cohort.count > budget:
@@ -56,6 +44,16 @@ class SteadyScheduler(CohortScheduler):
             return True
         wanted = sum(sequence.known - sequence.computed for sequence in self._partials)
         return takers + wanted // self.config.block_size + len(self._partials) <= self.pool.num_free
+
+    def _fits_deep_pipeline(self) -> bool:
+        """Whether an asynchronous pipeline of three stages or more is regular."""
+        for sequence in self.waiting:
+            if sequence.inflight:
+                return False  # preempted: it may come back before its token in flight has arrived
+            if sequence.request.prompt_tokens + sequence.request.max_tokens > self.config.max_model_len:
+                self._can_jump = False  # such an end is seen earlier than one by max_tokens
+                return False
+        return True
 
     def _schedule_steady(self) -> Batch | None:
         batch = Batch(self.steps)
@@ -193,8 +191,10 @@ class SteadyScheduler(CohortScheduler):
         if cohort is not None:
             if batch.observed:
                 self._observe_outputs(batch, cohort)
-            cohort.completed = batch.ordinal + 1
-            ended = self._end_members(cohort, batch)
+            ordinal = batch.ordinal
+            cohort.completed = ordinal + 1
+            if ordinal in cohort.leaving or ordinal in cohort.finishers:
+                ended = self._end_members(cohort, batch)
             if not self._consecutive:
                 self._ready = cohort if cohort.count else None
         if batch.entries:
@@ -210,12 +210,8 @@ class SteadyScheduler(CohortScheduler):
     def _end_members(self, cohort: Cohort, batch: Batch) -> list[Sequence]:
         """End the members whose last token a batch has sampled, in running order."""
         ordinal = batch.ordinal
-        leaving = cohort.pop_leaving(ordinal)
-        ended = cohort.pop_ended(ordinal)
-        if not leaving and not ended:
-            return []
-        ends = [(sequence, ordinal + self._lag - 2) for sequence in leaving]
-        for sequence in ended:
+        ends = [(sequence, ordinal + self._lag - 2) for sequence in cohort.leaving.pop(ordinal, ())]
+        for sequence in cohort.pop_ended(ordinal):
             if sequence.join_ordinal == ordinal:
                 # Its first token, an EOS that nobody foresaw: an entry of this batch.
                 self._count_private(sequence, cohort.ordinal - 1)
@@ -230,11 +226,17 @@ class SteadyScheduler(CohortScheduler):
 
     def _finish_steady(self, sequence: Sequence, cohort: Cohort, batch: Batch, scheduled: int) -> None:
         """End a cohort's member with its last token; it was scheduled up to ordinal `scheduled`."""
-        gained = batch.ordinal - sequence.join_ordinal
-        self._count_private(sequence, scheduled)
+        joined = sequence.join_ordinal
+        gained = batch.ordinal - joined
+        tokens = sequence.steady_tokens
+        size = cohort.block_size
+        sequence.private = -(-(tokens + scheduled - joined) // size) - len(sequence.blocks)
         self._confirm(sequence, cohort, gained)
         sequence.finish_step = batch.step
-        self.cache.publish(sequence, sequence.steady_tokens + gained)
+        if sequence.shared_limit:
+            self.cache.publish(sequence, tokens + gained)
+        elif self.cache.enable_prefix_caching:
+            sequence.published = (tokens + gained) // size
         if sequence.spans is not None:
             sequence.close_tenure(batch.step, sequence.known - sequence.join_tokens - 1)
         sequence.cohort = None

@@ -153,22 +153,21 @@ class StepwiseScheduler:
                 self.admission = SEATS
                 return
             sequence = self.waiting.head()
-            hits, hit_tokens = self.cache.lookup(sequence, sequence.known)
-            want = sequence.known - hit_tokens
+            known = sequence.known
+            hits, hit_tokens = self.cache.lookup(sequence, known) if sequence.shared_limit else ([], 0)
+            want = known - hit_tokens
             if 0 < config.long_prefill_token_threshold < want:
                 want = config.long_prefill_token_threshold
-            if not config.enable_chunked_prefill and want > budget:
-                return
-            want = min(want, budget)
-            whole = min(sequence.known, config.max_model_len)
-            if (
-                config.scheduler_reserve_full_isl and not self.cache.fits(sequence, hits, whole)
-            ) or not self.cache.admit(sequence, hits, hit_tokens, hit_tokens + want):
+            if want > budget:
+                if not config.enable_chunked_prefill:
+                    return
+                want = budget
+            whole = min(known, config.max_model_len) if config.scheduler_reserve_full_isl else 0
+            if not self.cache.admit(sequence, hits, hit_tokens, hit_tokens + want, whole):
                 self.admission = MEMORY
                 return
             self.waiting.pop_head()
             self._seat(sequence, hit_tokens, batch)
-            self.cache.publish(sequence, min(hit_tokens + want, sequence.known))
             batch.entries.append(Entry(sequence, want, hit_tokens, 0))
             budget -= want
         self.admission = EMPTY
@@ -181,12 +180,11 @@ class StepwiseScheduler:
         sequence.computed = hit_tokens
         sequence.tenure_start = self.steps
         sequence.tenure_hit = hit_tokens
-        sequence.join_step = -1
-        sequence.decoding = False
         if sequence.cached_tokens < 0:
             sequence.cached_tokens = hit_tokens
             sequence.first_step = self.steps
         else:
+            sequence.join_step = -1
             assert sequence.spans is not None
             _, first, _, _ = sequence.spans[-1]
             sequence.spans[-1] = ("preempted", first, self.steps - 1, 0)
