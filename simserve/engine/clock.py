@@ -60,6 +60,7 @@ class StageClock:
         self._serial = serial and len(timers) > 1
         self._draft = draft
         self._free = [0] * len(timers)
+        self._is_simple = len(timers) == 1 and not host_ns
         self._end = 0
         self.start_ns = 0
 
@@ -107,32 +108,45 @@ class StageClock:
             owed: 1 if so; else, and for the other new steps, the end of one batch after the other in
                 flight lets the next be decided.
         """
-        if len(forecast.cohorts) == 1:
-            count, context = forecast.cohorts[0]
-            last = forecast.last_sequences
-            durations = []
-            for timer in self._timers:
-                ns = timer.decode_ns(count, context, 0, schedules - 1 if last >= 0 else schedules)
-                if last >= 0:
-                    ns += timer.decode_ns(last, forecast.last_context, 0, 1)
-                durations.append(ns)
-            counts = [count]
-        else:
-            durations = self._price_in_turns(forecast, schedules)
-            counts = [count for count, _ in forecast.cohorts]
-            last = -1
-        if len(self._timers) == 1 and not self._host_ns:
+        cohorts, last, last_context = forecast
+        if self._is_simple and len(cohorts) == 1:
             # Without host time a step starts when the one before has ended (or now, if none is in flight).
+            count, context = cohorts[0]
+            decode_ns = self._timers[0].decode_ns
+            if last < 0:
+                durations = decode_ns(count, context, 0, schedules)
+            elif schedules == 1:
+                durations = decode_ns(last, last_context, 0, 1)
+            else:
+                durations = decode_ns(count, context, 0, schedules - 1)
+                durations += decode_ns(last, last_context, 0, 1)
+            begin = ends[-1] if ends else max(now, self._free[0])
+            planned = list(accumulate(durations, initial=begin))
             if ends:
-                return Plan(
-                    [*ends[:-1], *accumulate(durations[0], initial=ends[-1])], counts, last, schedules
-                )
-            begin = max(now, self._free[0])
-            plan = Plan(list(accumulate(durations[0], initial=begin)), counts, last, schedules)
-            del plan.ends[0]
+                planned[:1] = ends
+                return Plan(planned, [count], last, schedules)
+            plan = Plan(planned, [count], last, schedules)
             plan.first_start = begin
+            del planned[0]
             return plan
-        return self._plan_stages(ends, durations, counts, last, schedules, now, owed)
+        counts = [count for count, _ in cohorts]
+        durations_of = self._price(forecast, schedules)
+        return self._plan_stages(ends, durations_of, counts, last, schedules, now, owed)
+
+    def _price(self, forecast: Forecast, schedules: int) -> list[list[int]]:
+        """Durations of each new step, a list a stage."""
+        cohorts, last, last_context = forecast
+        if len(cohorts) > 1:
+            return self._price_in_turns(forecast, schedules)
+        count, context = cohorts[0]
+        plain = schedules - (last >= 0)
+        stages = []
+        for timer in self._timers:
+            durations = timer.decode_ns(count, context, 0, plain) if plain else []
+            if last >= 0:
+                durations = durations + timer.decode_ns(last, last_context, 0, 1)
+            stages.append(durations)
+        return stages
 
     def _price_in_turns(self, forecast: Forecast, schedules: int) -> list[list[int]]:
         """Durations of each new step, a list a stage, where several cohorts take turns."""
@@ -180,9 +194,9 @@ class StageClock:
 
     def follow(self, plan: Plan, in_flight: int, schedules: int) -> None:
         """Take the first new steps of a plan as dispatched. Mutates the clock."""
-        self._end = plan.ends[in_flight + schedules - 1]
+        self._end = end = plan.ends[in_flight + schedules - 1]
         if plan.frees is None:
-            self._free[0] = self._end
+            self._free[0] = end
         else:
             self._free = list(plan.frees[schedules - 1])
 

@@ -19,7 +19,6 @@ from simserve.engine.clock import Plan, StageClock
 from simserve.engine.step_log import StepRecorder
 from simserve.errors import SimulationError
 from simserve.metrics.record import StepLog
-from simserve.scheduler.batch import Batch
 from simserve.scheduler.sequence import Sequence
 from simserve.scheduler.vllm.scheduler import VllmScheduler
 from simserve.workload.request import Request
@@ -170,12 +169,25 @@ class Instance:
         if silent or self._owed:
             self._pass(silent)
             if silent:
-                self._reach = min(_LONGEST_REACH, 2 * self._reach)
+                reach = 2 * self._reach
+                self._reach = reach if reach < _LONGEST_REACH else _LONGEST_REACH
         self._plan = None
-        if self._flying:
-            self._complete(now)
-            if self._jump and not self._arrivals and not self._cancelled and self._defer(now):
-                return
+        flying = self._flying
+        if flying:
+            # The oldest batch in flight ends now.
+            flying.popleft()
+            del self._ends[0]
+            for sequence in self.scheduler.complete():
+                self.outstanding -= 1
+                self._ended(self, sequence, now, "")
+            if self._jump and not self._arrivals and not self._cancelled:
+                # What the engine decides next may be as foreseeable as the steps after it.
+                room = self._depth - 1
+                if len(self._ends) == room and len(flying) == room:
+                    steps = self.scheduler.horizon(1)
+                    if steps >= 0:
+                        self._begin_stretch(steps, now, 1)
+                        return
         self._turn(now)
 
     def settle(self) -> None:
@@ -199,7 +211,12 @@ class Instance:
                 batch = scheduler.schedule()
                 flying.append(batch is not None)
                 if batch is not None:
-                    self._dispatch(batch, now)
+                    end = self._clock.dispatch(batch, now)
+                    self._ends.append(end)
+                    self._recorder.record(batch, self._clock.start_ns, end)
+                    if self.trace is not None:
+                        tokens = (batch.decodes, batch.prefill_tokens)
+                        self.trace.append((batch.step, end, *tokens, batch.used_blocks, batch.waiting))
                     if len(flying) < self._depth:
                         continue
                 elif not self._ends:
@@ -219,14 +236,6 @@ class Instance:
             scheduler.check_integrity()
         self._plan_ahead(now)
 
-    def _dispatch(self, batch: Batch, now: int) -> None:
-        end = self._clock.dispatch(batch, now)
-        self._ends.append(end)
-        self._recorder.record(batch, self._clock.start_ns, end)
-        if self.trace is not None:
-            tokens = (batch.decodes, batch.prefill_tokens)
-            self.trace.append((batch.step, end, *tokens, batch.used_blocks, batch.waiting))
-
     def _take_input(self, now: int) -> None:
         for request, owner in self._arrivals:
             self.scheduler.add(request, float(now)).owner = owner
@@ -236,14 +245,6 @@ class Instance:
             if sequence is not None:
                 self._end(sequence, now, reason)
         self._cancelled.clear()
-
-    def _complete(self, now: int) -> None:
-        """Take the outputs of the oldest batch, which ends now."""
-        self._flying.popleft()
-        del self._ends[0]
-        for sequence in self.scheduler.complete():
-            self.outstanding -= 1
-            self._ended(self, sequence, now, "")
 
     def _end(self, sequence: Sequence, now: int, reason: str) -> None:
         self.outstanding -= 1
@@ -256,26 +257,18 @@ class Instance:
         self._silent = 0
         flying = self._flying
         if self._jump and len(flying) == self._depth and (self._rotates or False not in flying):
-            steps = min(self.scheduler.horizon(), self._reach)
+            steps = self.scheduler.horizon()
             if steps > 0:
                 self._begin_stretch(steps, now, 0)
                 return
         self._wake_at(self._ends[0])
 
-    def _defer(self, now: int) -> bool:
-        """After a completion: put off the schedule() that follows, if it is part of a stretch."""
-        if len(self._ends) != self._depth - 1 or len(self._flying) != self._depth - 1:
-            return False
-        steps = self.scheduler.horizon(1)
-        if steps < 0:
-            return False
+    def _begin_stretch(self, steps: int, now: int, owed: int) -> None:
+        """Plan silent completions, as far ahead as is worth it, and wake at the one after them."""
         if self._check:
             self.scheduler.check_integrity()
-        self._begin_stretch(min(steps, self._reach), now, 1)
-        return True
-
-    def _begin_stretch(self, steps: int, now: int, owed: int) -> None:
-        """Plan `steps` silent completions, and wake at the one after them."""
+        if steps > self._reach:
+            steps = self._reach
         forecast = self.scheduler.forecast(steps + owed)
         self._plan = plan = self._clock.plan(self._ends, forecast, steps + owed, now, owed)
         self._silent = steps
@@ -289,47 +282,56 @@ class Instance:
         scheduler = self.scheduler
         owed = self._owed
         schedules = steps + owed
+        ends = plan.ends
         in_flight = len(self._ends)
         first = scheduler.steps
-        counts = plan.counts
-        used: list[int] | None = None if self.trace is None and len(counts) == 1 else []
-        first_used, last_used = scheduler.advance(steps, owed, used)
-        self._clock.follow(plan, in_flight, schedules)
-        new_ends = plan.ends[in_flight : in_flight + schedules]
-        self.log.end_ns.extend(new_ends)
-        last = plan.last_count if schedules == plan.schedules else -1
-        running, waiting = len(scheduler.running), len(scheduler.waiting)
-        recorder = self._recorder
-        if len(counts) == 1:
-            plain = schedules - (last >= 0)
+        if len(plan.counts) > 1 or self.trace is not None:
+            self._pass_traced(plan, steps, owed)
+        else:
+            first_used, last_used = scheduler.advance(steps, owed)
+            running, waiting = len(scheduler.running), len(scheduler.waiting)
+            plain = schedules
+            if plan.last_count >= 0 and schedules == plan.schedules:
+                plain -= 1
+            record = self._recorder.record_decodes
             if plain:
                 start = plan.start_of(in_flight, 0)
-                recorder.record_decodes(first, plain, start, counts[0], running, waiting, first_used)
-            if last >= 0:
-                start = plan.start_of(in_flight, schedules - 1)
-                recorder.record_decodes(first + plain, 1, start, last, running, waiting, last_used)
-        else:
-            assert used is not None
-            for step in range(schedules):
-                start = plan.start_of(in_flight, step)
-                count = counts[step % len(counts)]
-                recorder.record_decodes(first + step, 1, start, count, running, waiting, used[step])
-        if self.trace is not None:
-            assert used is not None
-            for step in range(schedules):
-                count = last if last >= 0 and step == schedules - 1 else counts[step % len(counts)]
-                self.trace.append((first + step, new_ends[step], count, 0, used[step], waiting))
+                record(first, plain, start, plan.counts[0], running, waiting, first_used)
+            if plain < schedules:
+                start = plan.start_of(in_flight, plain)
+                record(first + plain, 1, start, plan.last_count, running, waiting, last_used)
+        self.log.end_ns.extend(ends[in_flight : in_flight + schedules])
+        self._clock.follow(plan, in_flight, schedules)
         if schedules > 1 or self._silent > 1:
             self.stretch_steps += schedules
         self._silent -= steps
         self._owed = 0
-        plan.drop(steps, schedules)
-        self._ends = plan.ends[: in_flight + owed]
-        flying = self._flying
+        self._ends = ends[steps : in_flight + schedules]
+        if self._silent:
+            plan.drop(steps, schedules)
         if owed:
-            flying.append(True)
-        if len(flying) != len(self._ends):
+            self._flying.append(True)
+        if len(self._flying) != len(self._ends):
             self._rotate(steps)
+
+    def _pass_traced(self, plan: Plan, steps: int, owed: int) -> None:
+        """The same for cohorts in turn, and where every step is to be seen."""
+        scheduler = self.scheduler
+        schedules = steps + owed
+        in_flight = len(self._ends)
+        first = scheduler.steps
+        used: list[int] = []
+        scheduler.advance(steps, owed, used)
+        running, waiting = len(scheduler.running), len(scheduler.waiting)
+        for step in range(schedules):
+            count = plan.counts[step % len(plan.counts)]
+            if plan.last_count >= 0 and step == plan.schedules - 1:
+                count = plan.last_count
+            start = plan.start_of(in_flight, step)
+            self._recorder.record_decodes(first + step, 1, start, count, running, waiting, used[step])
+            if self.trace is not None:
+                end = plan.ends[in_flight + step]
+                self.trace.append((first + step, end, count, 0, used[step], waiting))
 
     def _rotate(self, steps: int) -> None:
         """Move the empty places of the queue as that many turns of the loop would."""

@@ -56,8 +56,10 @@ def _record(sequence: Any) -> tuple[Any, ...]:
     )
 
 
-def _run(load: Load, *, jump: bool, stretch: Callable[[int], int] | None = None) -> tuple[Any, ...]:
-    """What a run leaves behind: requests, order of ends, blocks step by step, the cache in LRU order."""
+def _run(
+    load: Load, *, jump: bool, stretch: Callable[[int], int] | None = None
+) -> tuple[tuple[Any, ...], list[int]]:
+    """What a run leaves behind: requests, ends, the cache in LRU order; and blocks in use step by step."""
     scheduler = registry.lookup("engine", "vllm")(load.config, jump=jump)
     kept = Kept(scheduler)
     result = drive(
@@ -69,7 +71,17 @@ def _run(load: Load, *, jump: bool, stretch: Callable[[int], int] | None = None)
         stretch=stretch,
     )
     cache = _free_queue(scheduler.pool)
-    return kept.records(), result.finished, result.aborted, result.iterations, result.used_blocks, cache
+    left = (kept.records(), result.finished, result.aborted, result.iterations, cache)
+    return left, result.used_blocks
+
+
+def _assert_equal(load: Load, stretch: Callable[[int], int] | None = None, name: str = "") -> None:
+    """A run in bulk (in stretches, if given) leaves behind what a run step by step does."""
+    left, used = _run(load, jump=True, stretch=stretch)
+    expected, expected_used = _run(load, jump=False)
+    assert left == expected, name
+    asked = [blocks if blocks >= 0 else truth for blocks, truth in zip(used, expected_used, strict=True)]
+    assert asked == expected_used, name
 
 
 def _free_queue(pool: Any) -> list[object]:
@@ -87,7 +99,7 @@ def _free_queue(pool: Any) -> list[object]:
 @LOADS
 @given(loads())
 def test_bulk_equals_step_by_step(load: Load) -> None:
-    assert _run(load, jump=True) == _run(load, jump=False)
+    _assert_equal(load)
 
 
 @LOADS
@@ -109,21 +121,19 @@ def _shape(entry: tuple[int, Batch]) -> tuple[Any, ...]:
 @given(loads(), st.integers(0, 2**32))
 def test_stretches_of_any_length_equal_step_by_step(load: Load, seed: int) -> None:
     draw = random.Random(seed)
-    stretched = _run(load, jump=True, stretch=lambda longest: draw.randint(0, longest))
-    assert stretched == _run(load, jump=False)
+    _assert_equal(load, lambda longest: draw.randint(0, longest))
 
 
 @LOADS
 @given(loads())
 def test_the_longest_stretches_equal_step_by_step(load: Load) -> None:
-    assert _run(load, jump=True, stretch=lambda longest: longest) == _run(load, jump=False)
+    _assert_equal(load, lambda longest: longest)
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5], ids=["longest", "halves"])
 def test_stretches_equal_step_by_step_on_the_real_loads(data_dir: Path, share: float) -> None:
     for log, load in ending_loads(data_dir):
-        stretched = _run(load, jump=True, stretch=lambda longest: round(longest * share))
-        assert stretched == _run(load, jump=False), log.name
+        _assert_equal(load, lambda longest: round(longest * share), log.name)
 
 
 def test_the_real_results_come_out_of_stretches(data_dir: Path) -> None:
@@ -168,4 +178,4 @@ def test_ends_near_max_model_len_in_a_deep_asynchronous_pipeline(
         pipeline_parallel_size=stages,
     )
     load = Load(config, (Request(0, 0, (), 66, outputs, limit, 1000),), (0,), ())
-    assert _run(load, jump=True, stretch=lambda longest: longest) == _run(load, jump=False)
+    _assert_equal(load, lambda longest: longest)
