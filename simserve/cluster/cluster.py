@@ -107,11 +107,15 @@ class Cluster:
 
     def _arrive(self, requests: Iterator[Request]) -> Iterator[Event]:
         env = self.env
+        capped = self._client.max_concurrency is not None
         for request in requests:
             delay = request.arrival_ns - env.now
             if delay > 0:
                 yield env.timeout(delay)
-            self._due(request)
+            if capped:
+                self._due(request)
+            else:
+                self._send(request)
 
     def _due(self, request: Request) -> None:
         cap = self._client.max_concurrency
@@ -162,13 +166,9 @@ class Cluster:
         if self._in_flight.get(sent.request.id) is sent:
             sent.failed_ns = self.env.now
             self.instances[sent.instance].cancel(sent.request.id, "timeout")
-            self._release_place(sent)
-
-    def _release_place(self, sent: Sent) -> None:
-        """A request is over for the client: the next one that it held back may go."""
-        self._in_flight.pop(sent.request.id, None)
-        if self._held and sent.request.id >= 0:
-            self._call_in(0, self._send_held)
+            del self._in_flight[sent.request.id]
+            if self._held:
+                self._call_in(0, self._send_held)
 
     def _send_held(self) -> None:
         cap = self._client.max_concurrency
@@ -198,7 +198,9 @@ class Cluster:
             self._record(sent, sequence, COMPLETED, sequence.reason, now)
             for request in sent.request.follow_ups:
                 self._think(request)
-        self._release_place(sent)
+        del self._in_flight[sent.request.id]
+        if self._held:
+            self._call_in(0, self._send_held)
 
     def _think(self, request: Request) -> None:
         self._thinking[request.id] = request

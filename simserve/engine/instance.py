@@ -97,11 +97,13 @@ class Instance:
         self._flying: deque[bool] = deque()
         self._ends: list[int] = []
         self._plan: Plan | None = None
+        self._taken = 0
+        # Of the stretch: completions that pass silently, as planned and as left; a schedule owed before them.
+        self._planned = 0
         self._silent = 0
         self._owed = 0
         self._reach = _SHORTEST_REACH
         self._wake: Event | None = None
-        self._wake_ns = -1
         self._priority = _FIRST_ENGINE_PRIORITY + index
 
     # -- requests in and out ------------------------------------------------------------------------------
@@ -110,7 +112,8 @@ class Instance:
         """Hand over a request now; the engine sees it at the next turn of its loop."""
         self.outstanding += 1
         self._arrivals.append((request, owner))
-        self._interrupt()
+        if self._silent or self._wake is None:
+            self._interrupt()
 
     def cancel(self, request_id: int, reason: str) -> None:
         """Ask for a request to be dropped; the engine does so at the next turn of its loop."""
@@ -145,33 +148,31 @@ class Instance:
 
     def _interrupt(self) -> None:
         """Make the next turn of the loop happen at the first end of a step from now on."""
+        now = self.env.now
         if self._wake is None:
-            self._wake_at(self.env.now)
+            self._wake_at(now)
         elif self._silent:
-            assert self._plan is not None
-            passed = bisect_left(self._plan.ends, self.env.now, 0, self._silent)
+            ends = self._plan.ends  # type: ignore[union-attr]
+            passed = bisect_left(ends, now, 0, self._silent)
             if passed < self._silent:
                 self._reach = max(_SHORTEST_REACH, 2 * passed)
                 self._silent = passed
-                self._wake_at(self._plan.ends[passed])
+                self._wake.callbacks = []  # nobody listens to the old one when its time comes
+                self._wake_at(ends[passed])
 
     def _wake_at(self, time_ns: int) -> None:
-        """Set the one wake-up that counts; an earlier one is ignored when it comes."""
+        """Set the one wake-up that counts."""
         env = self.env
         self._wake = event = _Wake(env, self._on_wake)
         env.schedule(event, self._priority, time_ns - env.now)  # type: ignore[arg-type]
 
-    def _on_wake(self, event: Event) -> None:
-        if event is not self._wake:
-            return
+    def _on_wake(self, _: Event) -> None:
         now = self.env.now
         silent = self._silent
         if silent or self._owed:
+            if silent == self._planned:
+                self._reach = min(_LONGEST_REACH, 2 * self._reach)
             self._pass(silent)
-            if silent:
-                reach = 2 * self._reach
-                self._reach = reach if reach < _LONGEST_REACH else _LONGEST_REACH
-        self._plan = None
         flying = self._flying
         if flying:
             # The oldest batch in flight ends now.
@@ -238,7 +239,9 @@ class Instance:
 
     def _take_input(self, now: int) -> None:
         for request, owner in self._arrivals:
-            self.scheduler.add(request, float(now)).owner = owner
+            # vLLM's arrival_time: requests that arrive together still have an order.
+            self._taken += 1
+            self.scheduler.add(request, self._taken).owner = owner
         self._arrivals.clear()
         for request_id, reason in self._cancelled:
             sequence = self.scheduler.abort(request_id)
@@ -271,7 +274,7 @@ class Instance:
             steps = self._reach
         forecast = self.scheduler.forecast(steps + owed)
         self._plan = plan = self._clock.plan(self._ends, forecast, steps + owed, now, owed)
-        self._silent = steps
+        self._silent = self._planned = steps
         self._owed = owed
         self._wake_at(plan.ends[steps])
 
@@ -289,20 +292,25 @@ class Instance:
             self._pass_traced(plan, steps, owed)
         else:
             first_used, last_used = scheduler.advance(steps, owed)
-            running, waiting = len(scheduler.running), len(scheduler.waiting)
+            recorder = self._recorder
             plain = schedules
             if plan.last_count >= 0 and schedules == plan.schedules:
                 plain -= 1
-            record = self._recorder.record_decodes
-            if plain:
+            waiting = len(scheduler.waiting)
+            count = plan.counts[0]
+            if plain and count == recorder.decodes and waiting == recorder.waiting:
+                recorder.steps += plain
+            elif plain:
                 start = plan.start_of(in_flight, 0)
-                record(first, plain, start, plan.counts[0], running, waiting, first_used)
+                running = len(scheduler.running)
+                recorder.record_decodes(first, plain, start, count, running, waiting, first_used)
             if plain < schedules:
                 start = plan.start_of(in_flight, plain)
-                record(first + plain, 1, start, plan.last_count, running, waiting, last_used)
+                running, count = len(scheduler.running), plan.last_count
+                recorder.record_decodes(first + plain, 1, start, count, running, waiting, last_used)
         self.log.end_ns.extend(ends[in_flight : in_flight + schedules])
         self._clock.follow(plan, in_flight, schedules)
-        if schedules > 1 or self._silent > 1:
+        if schedules > 1 or self._planned > 1:
             self.stretch_steps += schedules
         self._silent -= steps
         self._owed = 0

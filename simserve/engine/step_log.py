@@ -13,6 +13,11 @@ class StepRecorder:
     """Appends to a `StepLog`. Consecutive decode steps with the same batch and queue share a row.
 
     Rows are kept as tuples and moved to the log's columns many at a time; `flush` moves the rest.
+
+    Attributes:
+        decodes, waiting: Of the open row if it is one of decode steps (else decodes is -1): steps with the
+            same may join it.
+        steps: Steps of the open row.
     """
 
     def __init__(self, log: StepLog) -> None:
@@ -20,47 +25,47 @@ class StepRecorder:
         self._rows: list[tuple[int, ...]] = []
         # The open row: first step, start, prefill tokens, decodes, running, waiting, used blocks; its steps.
         self._open: tuple[int, int, int, int, int, int, int] | None = None
-        self._steps = 0
-        self._decodes = -1
-        self._waiting = -1
+        self.steps = 0
+        self.decodes = -1
+        self.waiting = -1
 
     def record(self, batch: Batch, start_ns: int, end_ns: int) -> None:
         """Append one dispatched step."""
         self.log.end_ns.append(end_ns)
         decodes, waiting = batch.decodes, batch.waiting
-        if decodes == self._decodes and waiting == self._waiting and not batch.chunks:
-            self._steps += 1
+        if decodes == self.decodes and waiting == self.waiting and not batch.chunks:
+            self.steps += 1
             return
         self._begin(
             (batch.step, start_ns, batch.prefill_tokens, decodes, batch.running, waiting, batch.used_blocks),
             1,
         )
-        self._decodes = -1 if batch.chunks else decodes
-        self._waiting = waiting
+        self.decodes = -1 if batch.chunks else decodes
+        self.waiting = waiting
 
     def record_decodes(
         self, step: int, steps: int, start_ns: int, decodes: int, running: int, waiting: int, used_blocks: int
     ) -> None:
         """Append `steps` equal decode steps; their ends are appended by the caller."""
-        if decodes == self._decodes and waiting == self._waiting:
-            self._steps += steps
+        if decodes == self.decodes and waiting == self.waiting:
+            self.steps += steps
             return
         self._begin((step, start_ns, 0, decodes, running, waiting, used_blocks), steps)
-        self._decodes = decodes
-        self._waiting = waiting
+        self.decodes = decodes
+        self.waiting = waiting
 
     def _begin(self, row: tuple[int, int, int, int, int, int, int], steps: int) -> None:
         if self._open is not None:
-            self._rows.append((self._steps, *self._open))
+            self._rows.append((self.steps, *self._open))
             if len(self._rows) >= _ROWS_KEPT:
                 self._move_rows()
         self._open = row
-        self._steps = steps
+        self.steps = steps
 
     def flush(self) -> None:
         """Move all rows to the log, the open one too; nothing may be recorded afterwards."""
         if self._open is not None:
-            self._rows.append((self._steps, *self._open))
+            self._rows.append((self.steps, *self._open))
             self._open = None
         self._move_rows()
 

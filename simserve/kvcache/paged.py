@@ -96,9 +96,16 @@ class PagedCache:
             False, and nothing has changed, if there is no room.
         """
         pool = self.pool
-        need = -(-max(tokens, room_for) // self.block_size) - len(hits)
+        size = self.block_size
+        need = -(-(tokens if tokens > room_for else room_for) // size) - len(hits)
         if need > pool.num_free:
             return False
+        if not table.shared_limit:
+            table.private = need = -(-tokens // size)
+            pool.take_counted(need)
+            if self.enable_prefix_caching:
+                table.published = tokens // size
+            return True
         if hits:
             if need + pool.count_idle(hits) > pool.num_free:
                 return False
@@ -106,10 +113,7 @@ class PagedCache:
             table.blocks = hits
             table.published = len(hits)
         self.grow(table, hit_tokens, tokens)
-        if table.shared_limit:
-            self.publish(table, tokens)
-        elif self.enable_prefix_caching:
-            table.published = tokens // self.block_size
+        self.publish(table, tokens)
         return True
 
     def grow(self, table: Table, computed_tokens: int, tokens: int) -> bool:

@@ -12,25 +12,14 @@ from simserve.scheduler.sequence import Sequence
 class FCFSQueue(deque[Sequence]):
     """First come, first served; a preempted sequence goes back to the front."""
 
-    def push(self, sequence: Sequence) -> None:
-        """Add an arrival at the end."""
-        self.append(sequence)
-
-    def push_back(self, sequence: Sequence) -> None:
-        """Return a preempted sequence to the front."""
-        self.appendleft(sequence)
+    push = deque.append
+    push_back = deque.appendleft
+    pop_head = deque.popleft
+    discard = deque.remove
 
     def head(self) -> Sequence:
         """Return the next sequence without removing it."""
         return self[0]
-
-    def pop_head(self) -> Sequence:
-        """Remove and return the next sequence."""
-        return self.popleft()
-
-    def discard(self, sequence: Sequence) -> None:
-        """Remove a sequence from anywhere in the queue."""
-        self.remove(sequence)
 
 
 class PriorityQueue:

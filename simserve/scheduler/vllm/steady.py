@@ -50,7 +50,8 @@ class SteadyScheduler(CohortScheduler):
         for sequence in self.waiting:
             if sequence.inflight:
                 return False  # preempted: it may come back before its token in flight has arrived
-            if sequence.request.prompt_tokens + sequence.request.max_tokens > self.config.max_model_len:
+            most = sequence.request.prompt_tokens + sequence.request.max_tokens + self._lag - 2
+            if most > self.config.max_model_len:
                 self._can_jump = False  # such an end is seen earlier than one by max_tokens
                 return False
         return True
@@ -241,7 +242,15 @@ class SteadyScheduler(CohortScheduler):
             sequence.close_tenure(batch.step, sequence.known - sequence.join_tokens - 1)
         sequence.cohort = None
         self.running.remove(sequence)
-        self._end(sequence)
+        if sequence.blocks:
+            self._end(sequence)
+            return
+        # The same without tracked blocks.
+        published = sequence.published
+        private = sequence.private
+        self.pool.release_counted(private, published if published < private else private)
+        sequence.status = FINISHED
+        del self.sequences[sequence.request.id]
 
     # -- what logs and checks ask for ----------------------------------------------------------------------
 
