@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from simpy import Environment, Event
@@ -105,7 +105,7 @@ class Cluster:
         """Let the requests arrive, in order of their due times."""
         self.env.process(self._arrive(requests))
 
-    def _arrive(self, requests: Iterator[Request]) -> Iterator[Event]:
+    def _arrive(self, requests: Iterator[Request]) -> Generator[Event, None, None]:
         env = self.env
         capped = self._client.max_concurrency is not None
         for request in requests:
@@ -125,7 +125,7 @@ class Cluster:
             self._send(request)
 
     def _send(self, request: Request) -> None:
-        now = self.env.now
+        now: int = self.env.now  # type: ignore[assignment]
         sent = Sent(request, now)
         router = self._router
         assert router is not None
@@ -164,7 +164,8 @@ class Cluster:
 
     def _time_out(self, sent: Sent) -> None:
         if self._in_flight.get(sent.request.id) is sent:
-            sent.failed_ns = self.env.now
+            now: int = self.env.now  # type: ignore[assignment]
+            sent.failed_ns = now
             self.instances[sent.instance].cancel(sent.request.id, "timeout")
             del self._in_flight[sent.request.id]
             if self._held:
@@ -213,8 +214,8 @@ class Cluster:
 
     def _fail(self, sent: Sent, reason: str) -> None:
         """Record a request that never reached an instance."""
-        self._record(sent, None, FAILED, reason, self.env.now)
-        self._drop_follow_ups(sent.request, self.env.now)
+        self._record(sent, None, FAILED, reason, sent.sent_ns)
+        self._drop_follow_ups(sent.request, sent.sent_ns)
         if self._held:
             self._call_in(0, self._send_held)
 
@@ -271,7 +272,7 @@ class Cluster:
         if len(self._rows) >= _ROWS_KEPT:
             self._move_rows()
             if self._progress is not None:
-                self._progress(self.env.now, len(self.log.request_id), self._total)
+                self._progress(end_ns, len(self.log.request_id), self._total)
 
     def _move_rows(self) -> None:
         if not self._rows:

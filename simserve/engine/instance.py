@@ -148,7 +148,7 @@ class Instance:
 
     def _interrupt(self) -> None:
         """Make the next turn of the loop happen at the first end of a step from now on."""
-        now = self.env.now
+        now: int = self.env.now  # type: ignore[assignment]
         if self._wake is None:
             self._wake_at(now)
         elif self._silent:
@@ -167,7 +167,7 @@ class Instance:
         env.schedule(event, self._priority, time_ns - env.now)  # type: ignore[arg-type]
 
     def _on_wake(self, _: Event) -> None:
-        now = self.env.now
+        now: int = self.env.now  # type: ignore[assignment]
         silent = self._silent
         if silent or self._owed:
             if silent == self._planned:

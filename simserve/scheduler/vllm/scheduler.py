@@ -11,7 +11,6 @@ from __future__ import annotations
 from heapq import heappop
 from typing import NamedTuple
 
-from simserve.registry import register
 from simserve.scheduler.batch import Batch
 from simserve.scheduler.vllm.cohort import Cohort
 from simserve.scheduler.vllm.steady import SteadyScheduler
@@ -31,7 +30,6 @@ class Forecast(NamedTuple):
     last_context: int
 
 
-@register("engine", "vllm")
 class VllmScheduler(SteadyScheduler):
     """vLLM V1: continuous batching with chunked prefill, paged KV cache, preemption by recompute.
 
