@@ -163,8 +163,8 @@ class CohortScheduler(StepwiseScheduler):
         for sequence in self.running:
             if sequence.decoding and sequence not in members and not self._is_ending(sequence):
                 return
-            if not sequence.foreseen and self._is_ending(sequence):
-                return  # an EOS in flight, to be scheduled in vain until it is seen
+            if self._is_ending(sequence) and (self._lag > 2 or not sequence.foreseen):
+                return  # its last token is in flight, and it is scheduled in vain until that is seen
             if not sequence.decoding and sequence.inflight:
                 return
         is_async = self._is_async

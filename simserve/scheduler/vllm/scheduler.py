@@ -236,10 +236,7 @@ class VllmScheduler(SteadyScheduler):
 
     def _advance_in_turns(self, steps: int, owed: int, used_blocks: list[int] | None) -> tuple[int, int]:
         """The same for cohorts in turn, and for blocks that are tracked one by one."""
-        if self._consecutive:
-            cohorts = [self._ready]
-        else:
-            cohorts = [batch.cohort for batch in self._in_flight]
+        cohorts = [self._ready] if self._consecutive else [batch.cohort for batch in self._in_flight]
         depth = self._complete_silently(steps) + owed
         schedules = steps + owed
         usable = self.pool.num_blocks - 1

@@ -28,22 +28,31 @@ class SteadyScheduler(CohortScheduler):
         return batch
 
     def _fits_aggregate(self) -> bool:
-        """Whether this step is decoders in any order, then chunks in order: where order cannot matter."""
+        """Whether the order of decoders and chunks cannot matter in this step.
+
+        It does not where the chunks come after the decoders, or budget and blocks suffice for all; who is to
+        be preempted by priority depends on it.
+        """
         cohort = self._ready
         budget = self.config.max_num_batched_tokens
         if self._lag > 2 and not self._fits_deep_pipeline():
             return False
-        takers = 0
+        takers = count = 0
         if cohort is not None and cohort.count:
-            if cohort.count > budget:
-                return False
-            if self._partials and self._partials[0].order < cohort.last_order:
+            count = cohort.count
+            if count > budget:
                 return False
             takers = len(cohort.buckets[cohort.ordinal % cohort.block_size])
-        if self.config.policy == "fcfs":
+        partials = self._partials
+        mixed = count > 0 and len(partials) > 0 and partials[0].order < cohort.last_order  # type: ignore[union-attr]
+        if not mixed and self.config.policy == "fcfs":
             return True
-        wanted = sum(sequence.known - sequence.computed for sequence in self._partials)
-        return takers + wanted // self.config.block_size + len(self._partials) <= self.pool.num_free
+        if mixed and self.observe:
+            return False  # who takes which block depends on the order
+        wanted = sum(sequence.known - sequence.computed for sequence in partials)
+        if mixed and count + wanted > budget:
+            return False
+        return takers + wanted // self.config.block_size + len(partials) <= self.pool.num_free
 
     def _fits_deep_pipeline(self) -> bool:
         """Whether an asynchronous pipeline of three stages or more is regular."""
