@@ -196,6 +196,8 @@ def _run_app() -> int:
     except SimserveError as error:
         print(f"simserve: error: {error}", file=sys.stderr)
         return error.exit_status
+    except MemoryError:
+        print("simserve: error: the scenario needs more memory than this machine has", file=sys.stderr)
     except Exception:
         import traceback
 

@@ -18,6 +18,11 @@ _BUILTIN_MODULES: dict[str, tuple[str, ...]] = {
     "engine": ("simserve.scheduler.vllm",),
     "router": ("simserve.cluster.routers",),
 }
+# What a class of a kind must have to be one: told before anything is called.
+_NEEDED_METHODS: dict[str, tuple[str, ...]] = {
+    "engine": ("add", "abort", "schedule", "complete"),
+    "router": ("choose", "sent", "ended"),
+}
 
 
 def register(kind: str, name: str) -> Callable[[Any], Any]:
@@ -42,7 +47,7 @@ def lookup(kind: str, name: str) -> Any:
 
     Raises:
         UnknownNameError: If no such policy is registered.
-        InputError: If `package.module:Class` cannot be imported.
+        InputError: If `package.module:Class` cannot be imported, or is no such policy.
     """
     if ":" in name:
         return _import_policy(kind, name)
@@ -60,6 +65,10 @@ def describe(kind: str) -> dict[str, str]:
 def _import_policy(kind: str, path: str) -> Any:
     module_name, _, attribute = path.partition(":")
     try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+        policy = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise InputError(f"cannot import {kind} {path!r}: {error}") from error
+    needed = _NEEDED_METHODS.get(kind, ())
+    if not isinstance(policy, type) or not all(hasattr(policy, method) for method in needed):
+        raise InputError(f"{path!r} is no {kind}: expected a class with {', '.join(needed)}")
+    return policy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -50,7 +51,7 @@ def test_the_tutorial_runs(tmp_path: Path) -> None:
 
 
 def test_the_policy_of_the_guide_routes(tmp_path: Path) -> None:
-    (policy,) = blocks("guides/policies.md", "python")
+    policy, _ = blocks("guides/policies.md", "python")
     (tmp_path / "lanes.py").write_text(policy)
     override = "router.policy=lanes:LongPromptLane"
     run_cli("run", "scenarios/quickstart.yaml", "--set", override, "--out", "out", "-q", folder=tmp_path)
@@ -59,3 +60,14 @@ def test_the_policy_of_the_guide_routes(tmp_path: Path) -> None:
     rows = pq.read_table(tmp_path / "out" / "requests.parquet").to_pylist()
     assert {row["instance"] for row in rows} == {0, 1}
     assert all((row["instance"] == 1) == (row["prompt_tokens"] >= 1500) for row in rows)
+
+
+def test_the_engine_of_the_guide_serves_short_prompts_first(tmp_path: Path) -> None:
+    _, engine = blocks("guides/policies.md", "python")
+    (tmp_path / "shortest.py").write_text(engine)
+    medians = []
+    for kind in ("vllm", "shortest:ShortestPromptFirst"):
+        options = f"{{kind: '{kind}', scheduling_policy: priority}}"
+        words = ("run", "scenarios/overload.yaml", "--json", "--set", f"pools.0.engine={options}")
+        medians.append(json.loads(run_cli(*words, folder=tmp_path))["median_ttft_ms"])
+    assert medians[1] < medians[0] / 2

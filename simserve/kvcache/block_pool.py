@@ -28,12 +28,16 @@ class BlockPool:
     Attributes:
         num_free: Blocks in the free queue.
         references: Owners of each block that has an id, by id.
+        awaited_key, awaited_published: A key to watch, and whether `publish` has entered it since.
     """
 
     def __init__(self, num_blocks: int, *, observe: bool = False) -> None:
         self.num_blocks = num_blocks
         self.num_free = num_blocks - 1
         self.references = [0] * num_blocks
+        # A key that somebody waits for, and whether it has been published since.
+        self.awaited_key = -1
+        self.awaited_published = False
         self.evicted: list[int] = []
         self._observe = observe
         # Free queue. Keys: a block id, or a negative number for an extent [blocks, those without a hash];
@@ -86,8 +90,11 @@ class BlockPool:
             if extent is not None:
                 self._front = front = extent
                 continue
-            if key in self._key_of:
-                self._evict(key)
+            hashed = self._key_of.pop(key, None)
+            if hashed is not None:
+                hit = self._cached.pop(hashed)
+                if hit != key:
+                    self._evict_duplicate(hashed, hit, key)
             self._spare.append(key)
             count -= 1
             if not count:
@@ -98,6 +105,7 @@ class BlockPool:
         self.num_free -= count
         front = self._front
         taken: list[int] = []
+        key_of, cached, popitem = self._key_of, self._cached, self._free.popitem
         while True:
             size = min(front[0], count - len(taken))
             if size:
@@ -106,15 +114,22 @@ class BlockPool:
                 self._hashed_extents -= hashed
                 front[0] -= size
                 front[1] -= size - hashed
-            if len(taken) == count:
+            while len(taken) < count:
+                block, extent = popitem(last=False)
+                if extent is not None:
+                    self._front = front = extent
+                    break
+                key = key_of.pop(block, None)
+                if key is not None:
+                    # Mostly it is the only block with this key.
+                    hit = cached.pop(key)
+                    if hit != block:
+                        self._evict_duplicate(key, hit, block)
+                    if self._observe:
+                        self.evicted.append(block)
+                taken.append(block)
+            else:
                 return taken
-            key, extent = self._free.popitem(last=False)
-            if extent is not None:
-                self._front = front = extent
-                continue
-            if key in self._key_of:
-                self._evict(key)
-            taken.append(key)
 
     def name_counted(self, count: int) -> list[int]:
         """Give `count` counted blocks their ids."""
@@ -183,30 +198,27 @@ class BlockPool:
 
     def publish(self, ids: list[int], keys: list[int]) -> None:
         """Enter full blocks into the cache under their keys."""
-        cached = self._cached
-        self._key_of.update(zip(ids, keys, strict=True))
+        cached, key_of = self._cached, self._key_of
         for block, key in zip(ids, keys, strict=True):
+            key_of[block] = key
             hit = cached.setdefault(key, block)
-            if hit is block or hit == block:
-                continue
-            if isinstance(hit, dict):
-                hit[block] = None
-            else:
-                cached[key] = {hit: None, block: None}
-                self._duplicates += 1
+            if hit != block:
+                if isinstance(hit, dict):
+                    hit[block] = None
+                else:
+                    cached[key] = {hit: None, block: None}
+                    self._duplicates += 1
+        if self.awaited_key in keys:
+            self.awaited_published = True
 
-    def _evict(self, block: int) -> None:
-        key = self._key_of.pop(block)
-        hit = self._cached[key]
-        if isinstance(hit, dict):
-            del hit[block]
-            if not hit:
-                del self._cached[key]
-                self._duplicates -= 1
+    def _evict_duplicate(self, key: int, hit: int | dict[int, None], block: int) -> None:
+        """Put back the other blocks of a key that was popped to evict one of them."""
+        assert isinstance(hit, dict)
+        del hit[block]
+        if hit:
+            self._cached[key] = hit
         else:
-            del self._cached[key]
-        if self._observe:
-            self.evicted.append(block)
+            self._duplicates -= 1
 
     # -- what logs and checks ask for ------------------------------------------------------------------
 

@@ -126,6 +126,14 @@ class GroupedCache:
             self.pool.publish([blocks[i] for i in fresh], [_group_key(group, keys[i]) for i in fresh])
             published[group] = max(published[group], full)
 
+    def await_hit(self, table: Table, hits: GroupHits) -> None:
+        """Watch for nothing in particular: any change may matter here."""
+        self.pool.awaited_published = True
+
+    def missed_stream(self, table: Table, hits: GroupHits) -> int | None:
+        """Not asked for: groups are scheduled step by step."""
+        return None
+
     def release(self, table: Table) -> None:
         """Return all blocks, group by group, the last first."""
         request_id = table.request.id

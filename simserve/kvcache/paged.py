@@ -178,12 +178,18 @@ class PagedCache:
                 self.pool.publish(table.blocks[tracked:published], keys[tracked:published])
         self.release(table)
 
+    def await_hit(self, table: Table, hits: Hits) -> None:
+        """Watch for the key of the first block that was not hit (`pool.awaited_published`)."""
+        missed = len(hits)
+        keys = table.keys
+        self.pool.awaited_key = keys[missed] if missed < len(keys) else -1
+        self.pool.awaited_published = False
+
     def missed_stream(self, table: Table, hits: Hits) -> int | None:
         """Return the stream that ends the first block that was not hit, or None if it has no such block."""
-        end = (len(hits) + 1) * self.block_size
         if len(hits) >= table.shared_limit:
             return None
-        return stream_at(token_segments(table.request), end - 1)
+        return stream_at(token_segments(table.request), (len(hits) + 1) * self.block_size - 1)
 
     # -- what logs and checks ask for ------------------------------------------------------------------
 

@@ -46,6 +46,8 @@ def print_intervals(summaries: Sequence[Mapping[str, Any]]) -> None:
         figures = (interval.mean, interval.half_width, min(values), max(values))
         rows.append([key, *map(format_number, figures[:2]), share, *map(format_number, figures[2:])])
     print_table((f"over {len(summaries)} seeds", "mean", "± 95 %", "of mean", "least", "most"), rows)
+    if not any(interval.half_width for interval in intervals(summaries).values()):
+        print("every seed gave the same figures: nothing in this scenario is drawn at random")
 
 
 def t_quantile(freedom: int) -> float:

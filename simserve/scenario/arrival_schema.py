@@ -9,14 +9,12 @@ from pydantic_core import PydanticCustomError
 
 from simserve.errors import InputError
 from simserve.scenario.length_schema import short_form
+from simserve.scenario.numbers import Positive, PositiveInt, Rate, Seconds, Variation
 from simserve.scenario.section import Section, combination_error
 from simserve.units import parse_rate
 
-PositiveInt = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
 # Time and rate from then on; a list of two in YAML.
-RatePoint = Annotated[tuple[Annotated[float, Field(ge=0)], Rate], Field(strict=False)]
+RatePoint = Annotated[tuple[Seconds, Rate], Field(strict=False)]
 
 # Keys of each kind, all of them needed.
 _KEYS = {
@@ -92,7 +90,7 @@ class ArrivalSpec(Section):
     schedule: RateSpec | None = Field(
         default=None, description="A rate that changes over time, in place of rate_per_s."
     )
-    cv: Positive | None = Field(
+    cv: Variation | None = Field(
         default=None, description="gamma, weibull: coefficient of variation of the gaps (1: like poisson)."
     )
     burstiness: Positive | None = Field(

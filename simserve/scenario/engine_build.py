@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from inspect import Parameter, signature
 from typing import Any
 
 from simserve.cost.build import CostSpec, ExplainableTimer, build_timers
@@ -13,7 +14,7 @@ from simserve.devices.accelerator import Accelerator
 from simserve.engine.clock import DraftCost, StageClock
 from simserve.engine.memory import MemoryPlan, MemoryRequest, plan_memory
 from simserve.engine.profile import EngineProfile, default_limits, load_profile
-from simserve.errors import InputError, nearest
+from simserve.errors import InputError, UnknownNameError, nearest
 from simserve.metrics.bottleneck import TimeSplit
 from simserve.metrics.pools import PoolInfo
 from simserve.metrics.record import StepLog
@@ -47,7 +48,9 @@ class EnginePlan:
     def build_scheduler(self, *, jump: bool) -> VllmScheduler:
         """Return a scheduler of the engine's kind, with an empty KV pool."""
         kind = lookup("engine", self.engine.kind)
-        scheduler: VllmScheduler = kind(self.config, jump=jump, **self.engine.options)
+        options = self.engine.options if ":" in self.engine.kind else {}
+        _check_options(kind, options)
+        scheduler: VllmScheduler = kind(self.config, jump=jump, **options)
         return scheduler
 
     def build_clock(self) -> StageClock:
@@ -114,6 +117,17 @@ class EnginePlan:
         if what == "step":
             return _step_lines(self)
         raise InputError(f"cannot explain {what!r}{nearest(what, ('memory', 'step'))}")
+
+
+def _check_options(kind: type, options: Mapping[str, Any]) -> None:
+    """Refuse options that the class of an engine of the user's own does not take."""
+    parameters = signature(kind).parameters.values()
+    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    valid = {parameter.name for parameter in parameters} - {"config", "observe", "jump"}
+    for name in options:
+        if name not in valid:
+            raise UnknownNameError(f"option of {kind.__name__}", name, valid)
 
 
 def _spread(rows: int, samples: int) -> range:

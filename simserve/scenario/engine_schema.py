@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from simserve.scenario.numbers import PositiveInt
 from simserve.scenario.section import Section, combination_error
 
-PositiveInt = Annotated[int, Field(ge=1, le=2**40)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 OptionValue = bool | int | float | str | None
 DType = Literal["bfloat16", "float16", "float32"]

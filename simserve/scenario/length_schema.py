@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
+from simserve.scenario.numbers import LARGEST, LogDeviation, Positive, PositiveInt, Variation
 from simserve.scenario.section import Section, combination_error
 
-Positive = Annotated[float, Field(gt=0)]
 # A key of a mapping, which YAML gives as text.
 Probability = Annotated[float, Field(ge=0, le=1, strict=False)]
 
@@ -42,22 +42,22 @@ class LengthSpec(Section):
         default="constant",
         description="constant, uniform, lognormal, or quantiles; guessed from the other keys.",
     )
-    value: Annotated[int, Field(ge=1)] | None = Field(default=None, description="constant: the length.")
-    min: Annotated[int, Field(ge=1)] | None = Field(
+    value: PositiveInt | None = Field(default=None, description="constant: the length.")
+    min: PositiveInt | None = Field(
         default=None, description="uniform: smallest length; lognormal, quantiles: shorter draws become this."
     )
-    max: Annotated[int, Field(ge=1)] | None = Field(
+    max: PositiveInt | None = Field(
         default=None, description="uniform: largest length; lognormal, quantiles: longer draws become this."
     )
     mean: Positive | None = Field(default=None, description="lognormal: mean before min and max.")
     median: Positive | None = Field(default=None, description="lognormal: median, in place of mean.")
-    sigma: Positive | None = Field(
+    sigma: LogDeviation | None = Field(
         default=None, description="lognormal: standard deviation of the logarithm."
     )
-    cv: Positive | None = Field(
+    cv: Variation | None = Field(
         default=None, description="lognormal: coefficient of variation, in place of sigma."
     )
-    quantiles: dict[Probability, Annotated[float, Field(ge=0)]] | None = Field(
+    quantiles: dict[Probability, Annotated[float, Field(ge=0, le=LARGEST)]] | None = Field(
         default=None,
         min_length=2,
         description="Length at each probability from 0 to 1, interpolated linearly.",

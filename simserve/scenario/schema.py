@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from simserve.scenario.engine_schema import Engine, OptionValue, Speculative
+from simserve.scenario.numbers import PositiveSeconds, Seconds, StepSeconds, TokenSeconds
 from simserve.scenario.section import Section, combination_error
 from simserve.scenario.short_forms import expand_short_forms
 from simserve.scenario.workload_schema import WorkloadSpec
@@ -25,9 +26,6 @@ __all__ = [
     "SloTargets",
     "Speculative",
 ]
-
-Seconds = Annotated[float, Field(ge=0)]
-PositiveSeconds = Annotated[float, Field(gt=0)]
 
 
 class Queue(Section):
@@ -138,10 +136,10 @@ class Cost(Section):
         description="analytic: a roofline over the model's operators; constant: every step takes base_s; "
         "linear: base_s plus the per_* terms.",
     )
-    base_s: Seconds = Field(default=0.0, description="constant, linear: seconds of every step.")
-    per_prefill_token_s: Seconds = Field(default=0.0, description="linear: seconds per prefill token.")
-    per_decode_s: Seconds = Field(default=0.0, description="linear: seconds per decoding request.")
-    per_context_token_s: Seconds = Field(
+    base_s: StepSeconds = Field(default=0.0, description="constant, linear: seconds of every step.")
+    per_prefill_token_s: TokenSeconds = Field(default=0.0, description="linear: seconds per prefill token.")
+    per_decode_s: TokenSeconds = Field(default=0.0, description="linear: seconds per decoding request.")
+    per_context_token_s: TokenSeconds = Field(
         default=0.0, description="linear: seconds per token of decode context."
     )
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from simserve.scenario.arrival_schema import ArrivalSpec
 from simserve.scenario.length_schema import short_form
+from simserve.scenario.numbers import Positive, PositiveInt, Seconds
 from simserve.scenario.section import Section
-
-PositiveInt = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
 
 
 class TraceSpec(Section):

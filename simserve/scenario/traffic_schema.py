@@ -7,11 +7,8 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from simserve.scenario.length_schema import LengthSpec, short_form
+from simserve.scenario.numbers import Positive, PositiveInt, Priority, Seconds
 from simserve.scenario.section import Section, combination_error
-
-PositiveInt = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
 
 
 class PrefixSpec(Section):
@@ -60,7 +57,7 @@ class TenantSpec(Section):
     weight: Positive = Field(
         default=1.0, description="Share of the requests (sessions stay whole), relative."
     )
-    priority: int | None = Field(
+    priority: Priority | None = Field(
         default=None, description="Priority of its requests, lower first; null: the workload's."
     )
     slo_class: str | None = Field(

@@ -22,6 +22,7 @@ from pydantic import Field, model_validator
 
 from simserve.scenario.arrival_schema import ArrivalSpec, RateSpec
 from simserve.scenario.length_schema import LengthSpec, short_form
+from simserve.scenario.numbers import Positive, PositiveInt, Priority
 from simserve.scenario.section import Section, combination_error
 from simserve.scenario.source_schema import PairsSpec, ServeGenSpec, TraceSpec
 from simserve.scenario.traffic_schema import ClientSpec, PrefixSpec, SessionSpec, TenantSpec
@@ -40,9 +41,6 @@ __all__ = [
     "WorkloadSpec",
     "expand_workload",
 ]
-
-PositiveInt = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
 
 
 class WorkloadSpec(Section):
@@ -71,7 +69,7 @@ class WorkloadSpec(Section):
         description="Every request's own limit; outputs are cut to it, shorter ones end by EOS. null: the "
         "output's length is the limit.",
     )
-    priority: int = Field(default=0, description="Priority of all requests, lower first.")
+    priority: Priority = Field(default=0, description="Priority of all requests, lower first.")
     slo_class: str = Field(default="", description="SLO class of all requests.")
     tenants: tuple[TenantSpec, ...] = Field(default=(), strict=False, description="Mix of tenants.")
     client: ClientSpec = Field(default_factory=ClientSpec, description="Limits of the load generator.")

@@ -86,7 +86,7 @@ def _enough(expected: float, count: int | None) -> int:
 
 
 def _to_ns(times_s: FloatColumn) -> IntColumn:
-    if len(times_s) and times_s[-1] * NS_PER_S >= 2**63:
+    if len(times_s) and times_s[-1] >= 2**63 / NS_PER_S:
         raise InputError("arrivals reach beyond 292 years; expected a higher rate or fewer requests")
     result: IntColumn = np.rint(times_s * NS_PER_S).astype(np.int64)
     return result

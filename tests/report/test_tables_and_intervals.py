@@ -66,3 +66,8 @@ def test_intervals_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     header, row = capsys.readouterr().out.splitlines()
     assert header.startswith("over 2 seeds")
     assert row.split() == ["x", "2", "12.71", "635.3%", "1", "3"]
+
+
+def test_seeds_that_change_nothing_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    print_intervals([{"x": 1.0}, {"x": 1.0}])
+    assert capsys.readouterr().out.splitlines()[-1].startswith("every seed gave the same figures")

@@ -201,6 +201,23 @@ def test_policies_of_strangers_import_nothing() -> None:
         load_scenario(BASE + "pools: l4\nrouter: {policy: 'simserve.absent:Nothing'}\n")
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("router: {policy: 'os:getcwd'}", r"4:18: .*'os:getcwd' is no router: expected a class with choose"),
+        ("router: {policy: 'collections:OrderedDict'}", "is no router"),
+    ],
+)
+def test_only_a_class_of_the_kind_is_a_policy(line: str, message: str) -> None:
+    with pytest.raises(ScenarioError, match=message):
+        load_scenario(BASE + "pools: l4\n" + line + "\n")
+
+
+def test_an_engine_is_not_called_to_find_out_what_it_is() -> None:
+    with pytest.raises(ScenarioError, match="'os:abort' is no engine: expected a class with add, abort"):
+        load_scenario(BASE + "pools: {hardware: l4, engine: {kind: 'os:abort'}}\n")
+
+
 def test_files_are_named_in_messages(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(BASE + "pools: h100-sxm\nsede: 1\n")

@@ -139,12 +139,8 @@ class VllmScheduler(SteadyScheduler):
 
     def _may_unblock(self, cohorts: list[Cohort]) -> bool:
         """Whether outputs published in a stretch could be hits of the blocked head of the queue."""
-        if not any(cohort.sharing for cohort in cohorts):
-            return False
-        head = self.waiting.head()
-        hits, _ = self.cache.lookup(head, head.known)
-        stream = self.cache.missed_stream(head, hits)
-        return any(stream in cohort.sharing for cohort in cohorts)
+        stream = self.blocked_stream
+        return stream is not None and any(stream in cohort.sharing for cohort in cohorts)
 
     def _count_affordable(self, cohorts: list[Cohort], limit: int) -> int:
         """Return how many of the coming `limit` decode steps find enough free blocks."""

@@ -110,13 +110,17 @@ class SteadyScheduler(CohortScheduler):
             if takers:
                 pool.take_counted(len(takers))
             return
+        tracked = []
         for sequence in takers:
             if len(sequence.blocks) < sequence.shared_limit:
-                block = pool.take(1)[0]
-                pool.references[block] = 1
+                tracked.append(sequence)
+        if len(tracked) < len(takers) and not self.observe:
+            pool.take_counted(len(takers) - len(tracked))
+        if tracked:
+            ids = pool.take(len(tracked))
+            pool.own(ids)
+            for sequence, block in zip(tracked, ids, strict=True):
                 sequence.blocks.append(block)
-            else:
-                pool.take_counted(1)
         self._publish_outputs(cohort, ordinal)
 
     def _publish_outputs(self, cohort: Cohort, ordinal: int) -> None:

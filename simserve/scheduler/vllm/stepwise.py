@@ -52,6 +52,10 @@ class StepwiseScheduler:
         self.pool = BlockPool(config.num_gpu_blocks, observe=observe)
         self.cache: Any = _build_cache(config, self.pool, observe)
         self.admission = EMPTY
+        # The head of the queue that found no room, how much was free, and the stream of its first miss.
+        self._blocked: Sequence | None = None
+        self._blocked_free = 0
+        self.blocked_stream: int | None = None
         speculative = config.speculative
         self._drafts = speculative.num_speculative_tokens if speculative else 0
         self._lookahead = speculative.lookahead_tokens if speculative else 0
@@ -153,6 +157,9 @@ class StepwiseScheduler:
                 self.admission = SEATS
                 return
             sequence = self.waiting.head()
+            if sequence is self._blocked and self._is_still_blocked():
+                self.admission = MEMORY
+                return
             known = sequence.known
             hits, hit_tokens = self.cache.lookup(sequence, known) if sequence.shared_limit else ([], 0)
             want = known - hit_tokens
@@ -164,13 +171,29 @@ class StepwiseScheduler:
                 want = budget
             whole = min(known, config.max_model_len) if config.scheduler_reserve_full_isl else 0
             if not self.cache.admit(sequence, hits, hit_tokens, hit_tokens + want, whole):
-                self.admission = MEMORY
+                self._block(sequence, hits)
                 return
             self.waiting.pop_head()
             self._seat(sequence, hit_tokens, batch)
             batch.entries.append(Entry(sequence, want, hit_tokens, 0))
             budget -= want
         self.admission = EMPTY
+
+    def _block(self, sequence: Sequence, hits: Any) -> None:
+        """Remember that the head of the queue found no room, and what could change that.
+
+        Without the gate on whole prompts a smaller budget could: then a smaller chunk is asked for.
+        """
+        self.admission = MEMORY
+        self._blocked = sequence if self.config.scheduler_reserve_full_isl else None
+        self._blocked_free = self.pool.num_free
+        self.cache.await_hit(sequence, hits)
+        self.blocked_stream = self.cache.missed_stream(sequence, hits)
+
+    def _is_still_blocked(self) -> bool:
+        """Whether the head finds no room again: no more is free, and it hits no more than before."""
+        pool = self.pool
+        return pool.num_free <= self._blocked_free and not pool.awaited_published
 
     def _seat(self, sequence: Sequence, hit_tokens: int, batch: Batch) -> None:
         """Move an admitted sequence to the running list."""
