@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from itertools import repeat
 
 from simserve.errors import IntegrityError
 
@@ -90,11 +91,7 @@ class BlockPool:
             if extent is not None:
                 self._front = front = extent
                 continue
-            hashed = self._key_of.pop(key, None)
-            if hashed is not None:
-                hit = self._cached.pop(hashed)
-                if hit != key:
-                    self._evict_duplicate(hashed, hit, key)
+            self._evict([key])
             self._spare.append(key)
             count -= 1
             if not count:
@@ -105,7 +102,7 @@ class BlockPool:
         self.num_free -= count
         front = self._front
         taken: list[int] = []
-        key_of, cached, popitem = self._key_of, self._cached, self._free.popitem
+        popitem = self._free.popitem
         while True:
             size = min(front[0], count - len(taken))
             if size:
@@ -114,22 +111,35 @@ class BlockPool:
                 self._hashed_extents -= hashed
                 front[0] -= size
                 front[1] -= size - hashed
-            while len(taken) < count:
+            popped: list[int] = []
+            missing = count - len(taken)
+            while len(popped) < missing:
                 block, extent = popitem(last=False)
                 if extent is not None:
                     self._front = front = extent
                     break
-                key = key_of.pop(block, None)
-                if key is not None:
-                    # Mostly it is the only block with this key.
-                    hit = cached.pop(key)
-                    if hit != block:
-                        self._evict_duplicate(key, hit, block)
-                    if self._observe:
-                        self.evicted.append(block)
-                taken.append(block)
-            else:
+                popped.append(block)
+            if popped:
+                self._evict(popped)
+                taken += popped
+            if len(taken) == count:
                 return taken
+
+    def _evict(self, blocks: list[int]) -> None:
+        """Drop the hashes of tracked blocks that have left the queue, those that have one."""
+        cached = self._cached
+        keys = list(map(self._key_of.pop, blocks, repeat(-1)))
+        if -1 in keys:
+            hashed = [(key, block) for key, block in zip(keys, blocks, strict=True) if key != -1]
+            keys, blocks = [key for key, _ in hashed], [block for _, block in hashed]
+        hits = list(map(cached.pop, keys, repeat(None)))
+        if hits != blocks:
+            # Some keys have several blocks: put the others back, and evict one after the other.
+            for key, hit, block in zip(keys, hits, blocks, strict=True):
+                if hit != block:
+                    self._evict_duplicate(key, hit, block)
+        if self._observe:
+            self.evicted += blocks
 
     def name_counted(self, count: int) -> list[int]:
         """Give `count` counted blocks their ids."""
@@ -198,11 +208,15 @@ class BlockPool:
 
     def publish(self, ids: list[int], keys: list[int]) -> None:
         """Enter full blocks into the cache under their keys."""
-        cached, key_of = self._cached, self._key_of
-        for block, key in zip(ids, keys, strict=True):
-            key_of[block] = key
-            hit = cached.setdefault(key, block)
-            if hit != block:
+        cached = self._cached
+        self._key_of.update(zip(ids, keys, strict=True))
+        if cached.keys().isdisjoint(keys) and len(set(keys)) == len(keys):
+            cached.update(zip(keys, ids, strict=True))
+        else:
+            for block, key in zip(ids, keys, strict=True):
+                hit = cached.setdefault(key, block)
+                if hit == block:
+                    continue
                 if isinstance(hit, dict):
                     hit[block] = None
                 else:
@@ -211,14 +225,17 @@ class BlockPool:
         if self.awaited_key in keys:
             self.awaited_published = True
 
-    def _evict_duplicate(self, key: int, hit: int | dict[int, None], block: int) -> None:
-        """Put back the other blocks of a key that was popped to evict one of them."""
-        assert isinstance(hit, dict)
-        del hit[block]
-        if hit:
-            self._cached[key] = hit
-        else:
-            self._duplicates -= 1
+    def _evict_duplicate(self, key: int, hit: int | dict[int, None] | None, block: int) -> None:
+        """Evict one of several blocks of a key that has been popped with all of them."""
+        if hit is None:
+            # Popped together with another block of the same key, and put back since.
+            hit = self._cached.pop(key)
+        if isinstance(hit, dict):
+            del hit[block]
+            if hit:
+                self._cached[key] = hit
+            else:
+                self._duplicates -= 1
 
     # -- what logs and checks ask for ------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Keys of a prompt's blocks: two blocks have the same key exactly when all tokens up to their end are the same.
+"""Keys of a prompt's blocks: equal exactly where all tokens up to the end of the blocks are the same.
 
 vLLM chains a hash over every block's tokens. Here tokens are segments of streams, so the identity of a
 prefix is the chain of its segments and how far it reaches into the last one. A segment's anchor is a hash

@@ -6,6 +6,7 @@ import pytest
 
 from simserve.scenario.checks import check_scenario
 from simserve.scenario.loader import load_scenario
+from simserve.scheduler.vllm.stepwise import StepwiseScheduler
 
 BASE = (
     "model: llama-3.1-8b\n"
@@ -66,7 +67,7 @@ def test_an_engine_names_the_keys_it_does_not_read() -> None:
     assert warnings == [f"pools.0.engine.max_num_batched_tokens means nothing for kind '{__name__}:Static'"]
 
 
-class Static:
+class Static(StepwiseScheduler):
     """An engine without a token budget."""
 
     unused_keys = ("max_num_batched_tokens", "enable_prefix_caching")

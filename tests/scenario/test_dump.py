@@ -67,7 +67,7 @@ _SCENARIOS = st.builds(
     router=st.builds(Router, policy=st.just("prefix_aware"), view=st.sampled_from(["cache", "tree"])),
     slo=st.builds(Slo, e2el_s=st.none() | _SECONDS, classes=st.dictionaries(_NAMES, _TARGETS, max_size=2)),
     metrics=st.builds(Metrics, warmup_s=_SECONDS),
-    cost=st.just(Cost()) | st.builds(Cost, kind=st.just("constant"), base_s=_SECONDS),
+    cost=st.just(Cost()) | st.builds(Cost, kind=st.just("constant"), base_s=st.floats(1e-6, 3600)),
 )
 
 
