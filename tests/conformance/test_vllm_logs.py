@@ -11,6 +11,7 @@ import pytest
 from simserve.conformance.report import ConformanceReport
 from simserve.conformance.vllm import replay_paths
 from simserve.errors import InputError, UnknownNameError
+from simserve.scheduler.vllm.stepwise import StepwiseScheduler
 
 Write = Callable[..., Path]
 
@@ -120,7 +121,7 @@ def test_the_earliest_difference_is_shown_beside_the_gravest(
     assert "nw: expected 1, got 0 (earliest difference, L3: iteration 0: blk" in failure["detail"]
 
 
-class Broken:
+class Broken(StepwiseScheduler):
     """An engine that fails in its first step."""
 
     def __init__(self, config: object, *, observe: bool = False) -> None:
