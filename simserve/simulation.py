@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import gc
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from simpy import Environment
+from simpy import Environment, Event
+from simpy.core import StopSimulation
 
 from simserve.cluster.cluster import Cluster, PoolState, Progress
 from simserve.engine.instance import Instance
@@ -102,18 +106,43 @@ def explain(scenario: Scenario, what: str) -> list[str]:
 
 def _run(env: Environment) -> bool:
     """Run until nothing is left to happen; returns whether it was interrupted."""
+    stop = env.event()
+    assert stop.callbacks is not None
+    stop.callbacks.append(StopSimulation.callback)
     # Millions of small records live until the end; scanning them again and again for cycles, of which
     # there are none, would take a quarter of the time.
     enabled = gc.isenabled()
     gc.disable()
     try:
-        env.run()
+        with _stopping_on_interrupt(stop):
+            env.run()
     except KeyboardInterrupt:
         return True
     finally:
         if enabled:
             gc.enable()
-    return False
+    return stop.triggered
+
+
+@contextmanager
+def _stopping_on_interrupt(stop: Event) -> Iterator[None]:
+    """Let Ctrl-C end the run between two events: amid one, the record would not add up. A second is at once."""
+
+    def ask(number: int, frame: object) -> None:
+        if stop.triggered:
+            raise KeyboardInterrupt
+        stop.succeed()
+
+    # Only the main thread can take signals, and a handler of the caller's own is left alone.
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _build_cluster(
