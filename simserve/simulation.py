@@ -21,7 +21,8 @@ from simserve.metrics.slo import SloTargets
 from simserve.metrics.summary import Window
 from simserve.scenario.checks import check_scenario
 from simserve.scenario.dump import dump_scenario
-from simserve.scenario.engine_build import EnginePlan, plan_engine
+from simserve.scenario.engine_build import plan_engine
+from simserve.scenario.engine_plan import EnginePlan
 from simserve.scenario.schema import Scenario, Slo
 from simserve.scenario.workload_build import build_workload
 
@@ -126,7 +127,7 @@ def _run(env: Environment) -> bool:
 
 @contextmanager
 def _stopping_on_interrupt(stop: Event) -> Iterator[None]:
-    """Let Ctrl-C end the run between two events: amid one, the record would not add up. A second is at once."""
+    """Let Ctrl-C end the run between two events: amid one, the record would not add up. A second ends it."""
 
     def ask(number: int, frame: object) -> None:
         if stop.triggered:

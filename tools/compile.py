@@ -1,8 +1,12 @@
 """Compiles the simulator's hot modules to C with mypyc: the same results, in about half the CPU time.
 
 `python tools/compile.py` copies the package into build/compiled and compiles the listed modules there; the
-package in the checkout stays plain Python. `PYTHONPATH=build/compiled python -m simserve run ...` uses it.
-Without a C compiler, Python's headers or mypyc it says so and succeeds: plain Python does the same, slower.
+package in the checkout stays plain Python. `PYTHONPATH=build/compiled simserve run ...` uses the copy, and so
+does `python -P -m simserve` (without `-P` the working directory comes first). Without a C compiler, Python's
+headers or mypyc it says so and succeeds: plain Python does the same, slower.
+
+Routers of the user's own run with the compiled package too. An engine of one's own, which extends the vLLM
+scheduler in Python, needs plain Python: a compiled class has no subclass in Python.
 """
 
 from __future__ import annotations
@@ -23,8 +27,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ("hardware", "models", "scenarios", "traces")
 # What runs once a step, a block or a request; the rest of a run is start-up, numpy and writing. Left plain:
-# scheduler/waiting.py, which subclasses deque (mypyc crashes at run time on that), and cluster/routers.py,
-# whose base class users subclass (a compiled class has no subclass in plain Python).
+# scheduler/waiting.py, which subclasses deque (compiled, it crashes), and cluster/routers.py, whose base users
+# subclass.
 MODULES = (
     "workload/request.py",
     "cost/roofline.py",
@@ -39,6 +43,7 @@ MODULES = (
     "scheduler/vllm/cohort.py",
     "scheduler/vllm/membership.py",
     "scheduler/vllm/observation.py",
+    "scheduler/vllm/requests.py",
     "scheduler/vllm/scheduler.py",
     "scheduler/vllm/steady.py",
     "scheduler/vllm/stepwise.py",
@@ -75,7 +80,7 @@ def main() -> int:
     if missing:
         print(f"not compiled, plain Python is used: {missing}")
     elif is_current(out):
-        print(f"{_shown(out)} is up to date")
+        print(f"{_shown(out)} is up to date; {_usage(out)}")
     else:
         started = time.perf_counter()
         copy_package(out)
@@ -83,7 +88,7 @@ def main() -> int:
             print(f"mypyc failed; its output is in {_shown(out / 'compile.log')}", file=sys.stderr)
             return 1
         (out / _STAMP).write_text(digest() + "\n")
-        print(f"{len(MODULES)} modules compiled in {time.perf_counter() - started:.0f} s: {_shown(out)}")
+        print(f"compiled {len(MODULES)} modules in {time.perf_counter() - started:.0f} s; {_usage(out)}")
     return 0
 
 
@@ -162,6 +167,11 @@ def compile_modules(out: Path) -> bool:
     shutil.rmtree(out / "build")
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     return all((out / "simserve" / module).with_suffix(suffix).is_file() for module in MODULES)
+
+
+def _usage(out: Path) -> str:
+    """Return how a compiled package is used from the checkout."""
+    return f"use it with: PYTHONPATH={_shown(out)} {_shown(Path(sys.executable).parent)}/simserve run ..."
 
 
 def _shown(path: Path) -> str:

@@ -1,7 +1,8 @@
 """`make bench`: requests per CPU second of every load, and their cost in bare SimPy timeouts.
 
-Writes build/bench.json and prints a table. Options: `--load NAME` (more than once if wanted), `--million`,
-`--repeat N`.
+Measures the compiled package where `make compile` has built it, after a check that it writes the same bytes
+as plain Python; else, or with `--plain`, plain Python. Writes build/bench.json and prints a table. Options:
+`--load NAME` (more than once if wanted), `--million`, `--repeat N`, `--plain`.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from statistics import median
 from typing import Any
 
-from loads import LOADS, ROOT, Load, Measurement, measure_few, measure_load, trace_overrides
+from builds import CHECKS, COMPILED, PLAIN, ROOT, compiled_is_current, differing_files, files_of
+from loads import LOADS, Load, Measurement, measure_few, measure_load, trace_overrides
 from timeouts import measure_timeout_us
 
 from simserve.report.table import format_table
@@ -21,6 +24,7 @@ from simserve.report.table import format_table
 def main() -> None:
     """Measure the chosen loads."""
     options = _parse()
+    package = _choose_package(options.plain)
     timeouts: list[float] = []
     results: dict[str, dict[str, float]] = {}
     for load in LOADS:
@@ -33,9 +37,9 @@ def main() -> None:
             print(f"{load.name}: left out, its trace is not here; set SIMSERVE_DATA", file=sys.stderr)
             continue
         timeouts.append(measure_timeout_us())
-        results[load.name] = _measure(load, overrides, options.repeat)
+        results[load.name] = _measure(load, overrides, options.repeat, package)
         print(f"{load.name}: {results[load.name]['requests_per_cpu_s']:,.0f} requests per CPU second")
-    report = _report(median(timeouts), results)
+    report = _report("plain" if package == PLAIN else "compiled", median(timeouts), results)
     target = ROOT / "build" / "bench.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(report, indent=2) + "\n")
@@ -47,17 +51,35 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--load", action="append", default=[], choices=[load.name for load in LOADS])
     parser.add_argument("--million", action="store_true", help="also run 64x1m")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each load; the median counts")
+    parser.add_argument("--plain", action="store_true", help="measure plain Python, even if it is compiled")
     return parser.parse_args()
 
 
-def _measure(load: Load, overrides: list[str], repeats: int) -> dict[str, float]:
+def _choose_package(plain: bool) -> Path:
+    """Return the folder of the package to measure.
+
+    Raises:
+        SystemExit: If the compiled package does not write what plain Python writes.
+    """
+    if plain or not compiled_is_current():
+        print("measuring plain Python")
+        return PLAIN
+    for check in CHECKS:
+        different = differing_files(files_of(check, PLAIN), files_of(check, COMPILED))
+        if different:
+            raise SystemExit(f"{check.name}: compiled and plain Python differ in {', '.join(different)}")
+    print(f"measuring the compiled package; it wrote the bytes of plain Python in {len(CHECKS)} scenarios")
+    return COMPILED
+
+
+def _measure(load: Load, overrides: list[str], repeats: int, package: Path) -> dict[str, float]:
     """Return a load's figures, without the ones that need the SimPy timeout."""
     scenario = ROOT / "scenarios" / "benchmarks" / f"{load.name}.yaml"
     repeats = 1 if load.slow else repeats
-    runs = [measure_load(scenario, overrides) for _ in range(repeats)]
+    runs = [measure_load(scenario, overrides, package) for _ in range(repeats)]
     base = Measurement(0, 0.0, 0.0, 0.0, 0.0)
     if load.marginal:
-        few = [measure_few(load, scenario, overrides) for _ in range(repeats)]
+        few = [measure_few(load, scenario, overrides, package) for _ in range(repeats)]
         base = Measurement(few[0].requests, median(run.cpu_s for run in few), 0.0, 0.0, 0.0)
     cpu_s = median(run.cpu_s for run in runs) - base.cpu_s
     return {
@@ -68,7 +90,7 @@ def _measure(load: Load, overrides: list[str], repeats: int) -> dict[str, float]
     }
 
 
-def _report(timeout_us: float, results: dict[str, dict[str, float]]) -> dict[str, Any]:
+def _report(build: str, timeout_us: float, results: dict[str, dict[str, float]]) -> dict[str, Any]:
     loads = {}
     for name, figures in results.items():
         request_us = 1e6 / figures["requests_per_cpu_s"]
@@ -79,7 +101,7 @@ def _report(timeout_us: float, results: dict[str, dict[str, float]]) -> dict[str
             "wall_s": round(figures["wall_s"], 3),
             "share_in_stretches": round(figures["share_in_stretches"], 4),
         }
-    return {"simpy_timeout_us": round(timeout_us, 4), "loads": loads}
+    return {"build": build, "simpy_timeout_us": round(timeout_us, 4), "loads": loads}
 
 
 def _print(report: dict[str, Any]) -> None:
@@ -95,7 +117,8 @@ def _print(report: dict[str, Any]) -> None:
         for name, figures in report["loads"].items()
     ]
     headers = ("load", "requests per CPU s", "SimPy timeouts each", "peak MiB", "wall s", "in stretches")
-    print(f"\none SimPy timeout: {report['simpy_timeout_us']:.3f} us of CPU\n")
+    timeout_us = report["simpy_timeout_us"]
+    print(f"\n{report['build']} package; one SimPy timeout: {timeout_us:.3f} us of CPU\n")
     print(format_table(headers, rows))
 
 

@@ -10,7 +10,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from builds import PLAIN, ROOT, environment_of, run_command
+
 _AZURE_TRACE = Path("traces") / "AzureLLMInferenceTrace_conv.csv.gz"
 _FEW = 10
 
@@ -76,35 +77,37 @@ def trace_overrides(load: Load) -> list[str] | None:
     return [f"workload.trace.path={found[0]}"] if found else None
 
 
-def measure_load(scenario: Path | str, overrides: list[str]) -> Measurement:
+def measure_load(scenario: Path | str, overrides: list[str], package: Path = PLAIN) -> Measurement:
     """Run a scenario in a process of its own, output included.
+
+    Args:
+        scenario: Its file.
+        overrides: What `--set` changes.
+        package: The folder whose `simserve` runs: plain Python or compiled.
 
     Raises:
         SystemExit: If the run fails.
     """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
-        command = [sys.executable, "-c", "from simserve.cli import main; main()", "run", str(scenario)]
-        command += ["--out", str(out), "--quiet"]
-        command += [word for override in overrides for word in ("--set", override)]
-        cpu_s, wall_s, peak_rss_mib = _run(command)
+        cpu_s, wall_s, peak_rss_mib = _run(run_command(scenario, overrides, out), package)
         summary = json.loads((out / "summary.json").read_text())
         share = _share_in_stretches(out / "steps.parquet")
     requests = summary["completed"] + summary["failed"] + summary["unfinished"]
     return Measurement(requests, cpu_s, wall_s, peak_rss_mib, share)
 
 
-def measure_few(load: Load, scenario: Path, overrides: list[str]) -> Measurement:
+def measure_few(load: Load, scenario: Path, overrides: list[str], package: Path = PLAIN) -> Measurement:
     """Run the first ten requests of a load: what it costs to start, and hardly more."""
-    return measure_load(scenario, [*overrides, f"{load.limit_key}={_FEW}"])
+    return measure_load(scenario, [*overrides, f"{load.limit_key}={_FEW}"], package)
 
 
-def _run(command: list[str]) -> tuple[float, float, float]:
+def _run(command: list[str], package: Path) -> tuple[float, float, float]:
     """Return CPU seconds, real seconds and peak MiB of a command."""
     import time
 
     started = time.perf_counter()
-    process = subprocess.Popen(command, cwd=ROOT)
+    process = subprocess.Popen(command, cwd=ROOT, env=environment_of(package))
     _, status, usage = os.wait4(process.pid, 0)
     wall_s = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from bench import _report
-from loads import LOADS, ROOT, Load, measure_load, trace_overrides
+from builds import ROOT
+from loads import LOADS, Load, measure_load, trace_overrides
 from timeouts import measure_timeout_us
 
 
@@ -19,8 +20,9 @@ def test_the_report_has_the_promised_form() -> None:
         "wall_s": 5.0,
         "share_in_stretches": 0.95,
     }
-    report = _report(1.25, {"64x100k": figures})
+    report = _report("plain", 1.25, {"64x100k": figures})
     assert report == {
+        "build": "plain",
         "simpy_timeout_us": 1.25,
         "loads": {
             "64x100k": {

@@ -6,25 +6,20 @@ it knows. Rules 1 to 16 of vLLM 0.19.0's decision logs (`docs/background/vllm-sc
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 from simserve.cost.timer import Chunk
-from simserve.kvcache.block_pool import BlockPool
-from simserve.kvcache.grouped import GroupedCache
-from simserve.kvcache.paged import PagedCache
 from simserve.scheduler.batch import Batch, Entry
 from simserve.scheduler.config import SchedulerConfig
-from simserve.scheduler.sequence import FINISHED, PREEMPTED, RUNNING, WAITING, Sequence
+from simserve.scheduler.sequence import FINISHED, PREEMPTED, RUNNING, Sequence
 from simserve.scheduler.vllm.observation import Observation
-from simserve.scheduler.waiting import FCFSQueue, PriorityQueue
-from simserve.workload.request import Request
+from simserve.scheduler.vllm.requests import RequestTable
 
 # Why admission stopped in the last schedule(); decides for how long that holds.
 EMPTY, SEATS, MEMORY, OTHER = range(4)
 
 
-class StepwiseScheduler:
+class StepwiseScheduler(RequestTable):
     """`schedule()` picks the next batch, `complete(batch)` takes its outputs; several may be in flight.
 
     Args:
@@ -32,25 +27,14 @@ class StepwiseScheduler:
         observe: Fill `Batch.observed` with what decision logs hold (slower).
 
     Attributes:
-        running: Sequences with a seat, in order of admission.
-        waiting: The queue of those without.
-        pool: The block pool.
         preempted: Sequences preempted by the last schedule(), in order.
         observation: What the last schedule() did, when observing (also when it scheduled nothing).
     """
 
     def __init__(self, config: SchedulerConfig, *, observe: bool = False) -> None:
-        self.config = config
-        self.observe = observe
-        self.running: list[Sequence] = []
-        self.waiting: FCFSQueue | PriorityQueue = FCFSQueue() if config.policy == "fcfs" else PriorityQueue()
-        self.sequences: dict[int, Sequence] = {}
+        super().__init__(config, observe=observe)
         self.preempted: list[Sequence] = []
         self.observation: Observation | None = None
-        self.steps = 0
-        self._in_flight: deque[Batch] = deque()
-        self.pool = BlockPool(config.num_gpu_blocks, observe=observe)
-        self.cache: Any = _build_cache(config, self.pool, observe)
         self.admission = EMPTY
         # The head of the queue that found no room, how much was free, and the stream of its first miss.
         self._blocked: Sequence | None = None
@@ -62,33 +46,6 @@ class StepwiseScheduler:
         windows = [group.window for group in config.kv_groups if group.window]
         self._window = min(windows) if windows else None
         self._admissions = 0
-
-    # -- requests in and out ----------------------------------------------------------------------------
-
-    @property
-    def has_unfinished(self) -> bool:
-        """Whether any request waits or runs."""
-        return bool(self.sequences)
-
-    def add(self, request: Request, arrival_order: float) -> Sequence:
-        """Queue a request. `arrival_order` is vLLM's arrival_time: the tie-break between equal priorities."""
-        sequence = Sequence(request, arrival_order, self.config.max_model_len)
-        self.cache.attach(sequence)
-        self.sequences[request.id] = sequence
-        self.waiting.push(sequence)
-        return sequence
-
-    def abort(self, request_id: int) -> Sequence | None:
-        """Drop a request and free its blocks at once; what is in flight for it is ignored later."""
-        sequence = self.sequences.get(request_id)
-        if sequence is None:
-            return None
-        if sequence.status == RUNNING:
-            self.running.remove(sequence)
-        else:
-            self.waiting.discard(sequence)
-        self._end(sequence)
-        return sequence
 
     # -- one step ---------------------------------------------------------------------------------------
 
@@ -349,58 +306,6 @@ class StepwiseScheduler:
             self.waiting.discard(sequence)
         self._end(sequence)
 
-    def _end(self, sequence: Sequence) -> None:
-        self.cache.release(sequence)
-        sequence.status = FINISHED
-        sequence.keys = []
-        del self.sequences[sequence.request.id]
-
     def horizon(self, owed: int = 0) -> int:
         """Return how many completions can pass unseen; see `VllmScheduler.horizon`. Here: none."""
         return -owed
-
-    # -- what routers, logs and checks ask for ----------------------------------------------------------
-
-    def cached_prefix_tokens(self, request: Request) -> int:
-        """Return how many tokens of a prompt the cache holds now; changes nothing."""
-        probe = Sequence(request, 0.0, self.config.max_model_len)
-        self.cache.attach(probe)
-        return int(self.cache.lookup(probe, request.prompt_tokens)[1])
-
-    def common_prefix_blocks(self) -> int | list[int]:
-        """Return vLLM's num_common_prefix_blocks: leading blocks that all running sequences share."""
-        if not self.running:
-            return 0 if len(self.config.kv_groups) == 1 else [0] * len(self.config.kv_groups)
-        result: int | list[int] = self.cache.common_prefix_blocks(self.running[0], len(self.running))
-        return result
-
-    @property
-    def num_cached(self) -> int:
-        """Distinct hashes in the prefix cache."""
-        return int(self.cache.count_cached(self.running))
-
-    def check_integrity(self) -> None:
-        """Check pool and tables: no block lost, none owned twice, references add up."""
-        self.cache.check_integrity(self.running)
-        for sequence in self.waiting:
-            assert sequence.status in (WAITING, PREEMPTED), sequence
-            assert not sequence.blocks, sequence
-
-
-def _build_cache(config: SchedulerConfig, pool: BlockPool, observe: bool) -> PagedCache | GroupedCache:
-    eagle = config.speculative is not None and config.speculative.method == "eagle"
-    if config.kv_groups == (type(config.kv_groups[0])(None),):
-        return PagedCache(
-            pool,
-            config.block_size,
-            enable_prefix_caching=config.enable_prefix_caching,
-            drop_last_hit=eagle,
-            track_all=observe,
-        )
-    return GroupedCache(
-        pool,
-        config.block_size,
-        [group.window for group in config.kv_groups],
-        enable_prefix_caching=config.enable_prefix_caching,
-        drop_last_hit=eagle,
-    )

@@ -1,0 +1,159 @@
+"""What every instance of a pool is made of: built from it, and explained to the user."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from inspect import Parameter, signature
+from typing import Any
+
+from simserve.cost.build import ExplainableTimer
+from simserve.cost.timer import Chunk
+from simserve.devices.accelerator import Accelerator
+from simserve.engine.clock import DraftCost, StageClock
+from simserve.engine.memory import MemoryPlan
+from simserve.engine.profile import EngineProfile
+from simserve.errors import InputError, UnknownNameError, nearest
+from simserve.metrics.bottleneck import TimeSplit
+from simserve.metrics.pools import PoolInfo
+from simserve.metrics.record import StepLog
+from simserve.model.shape import ModelShape
+from simserve.registry import lookup
+from simserve.scenario.engine_schema import Engine
+from simserve.scheduler.config import SchedulerConfig
+from simserve.scheduler.vllm.scheduler import VllmScheduler
+
+# Steps of a pool that are taken apart to tell what bounds it.
+_SAMPLED_STEPS = 64
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """What every instance of a pool is made of."""
+
+    engine: Engine
+    config: SchedulerConfig
+    memory: MemoryPlan
+    profile: EngineProfile
+    shape: ModelShape
+    accelerator: Accelerator
+    timers: list[ExplainableTimer]
+    draft: DraftCost | None
+    notes: list[str]
+
+    def build_scheduler(self, *, jump: bool) -> VllmScheduler:
+        """Return a scheduler of the engine's kind, with an empty KV pool."""
+        kind = lookup("engine", self.engine.kind)
+        options = self.engine.options if ":" in self.engine.kind else {}
+        _check_options(kind, options)
+        scheduler: VllmScheduler = kind(self.config, jump=jump, **options)
+        return scheduler
+
+    def build_clock(self) -> StageClock:
+        """Return the clock of an instance's pipeline stages."""
+        return StageClock(
+            self.timers,
+            host_ns=round(self.profile.host_s * 1e9),
+            serial=self.config.async_scheduling,
+            draft=self.draft,
+        )
+
+    @cached_property
+    def calibration(self) -> dict[str, Any]:
+        """Which calibration the step times rest on, and its stated error."""
+        return dict(self.timers[0].calibration.summary())
+
+    def pool_info(self, name: str, instances: Sequence[int]) -> PoolInfo:
+        """Describe the pool for the figures."""
+        gpus = self.engine.tensor_parallel_size * self.engine.pipeline_parallel_size
+        price = self.accelerator.price_usd_per_hour
+        return PoolInfo(
+            name=name,
+            instances=tuple(instances),
+            hardware=self.accelerator.name,
+            model=self.shape.name,
+            accelerators=gpus,
+            max_num_seqs=self.config.max_num_seqs,
+            max_num_batched_tokens=self.config.max_num_batched_tokens,
+            price_usd_per_hour=None if price is None else price * gpus,
+        )
+
+    def split_time(self, logs: Sequence[StepLog]) -> TimeSplit:
+        """Estimate what a pool's steps waited for, from a sample of them weighted with their number.
+
+        The log does not hold contexts; the tokens of the used blocks, shared among those that run, stand
+        for them.
+        """
+        totals = dict.fromkeys(("compute", "bandwidth", "communication", "overhead"), 0.0)
+        rows = [
+            (log, row) for log in logs for row in _spread(len(log.steps), _SAMPLED_STEPS // len(logs) + 1)
+        ]
+        for log, row in rows:
+            for timer in self.timers:
+                parts = timer.bound_seconds(*self._shape_of(log, row))
+                for key, seconds in parts.items():
+                    totals[key] += seconds * log.steps[row]
+        return TimeSplit(**{f"{key}_s": seconds for key, seconds in totals.items()})
+
+    def _shape_of(self, log: StepLog, row: int) -> tuple[int, int, int, list[Chunk], int]:
+        decodes, prefill = log.decode_tokens[row], log.prefill_tokens[row]
+        share = min(1.0, decodes / max(1, log.running[row]))
+        context = max(decodes, round(log.used_blocks[row] * self.config.block_size * share))
+        chunks = [Chunk(prefill, 0)] if prefill else []
+        return decodes, context, min(context, self._window * decodes), chunks, decodes + len(chunks)
+
+    @property
+    def _window(self) -> int:
+        return min((group.window for group in self.config.kv_groups if group.window), default=0)
+
+    def explain(self, what: str) -> list[str]:
+        """Return the lines of `simserve run --explain`."""
+        if what == "memory":
+            return _memory_lines(self.memory)
+        if what == "step":
+            return _step_lines(self)
+        raise InputError(f"cannot explain {what!r}{nearest(what, ('memory', 'step'))}")
+
+
+def _check_options(kind: type, options: Mapping[str, Any]) -> None:
+    """Refuse options that the class of an engine of the user's own does not take."""
+    parameters = signature(kind).parameters.values()
+    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    valid = {parameter.name for parameter in parameters} - {"config", "observe", "jump"}
+    for name in options:
+        if name not in valid:
+            raise UnknownNameError(f"option of {kind.__name__}", name, valid)
+
+
+def _spread(rows: int, samples: int) -> range:
+    """Return at most about `samples` row numbers, evenly spread."""
+    return range(0, rows, max(1, rows // samples))
+
+
+def _memory_lines(plan: MemoryPlan) -> list[str]:
+    lines = [f"  {label:<20} {size / 2**30:>9.2f} GiB  {note}" for label, size, note in plan.lines()]
+    lines.append(f"  num_gpu_blocks {plan.num_gpu_blocks:,} ({plan.kv_tokens:,} tokens)")
+    lines.append(f"  max_model_len {plan.max_model_len:,}")
+    return lines + [f"  note: {note}" for note in plan.notes]
+
+
+def _step_lines(plan: EnginePlan) -> list[str]:
+    """One step of 16 decodes at 2,048 tokens of context, and one prefill of 2,048 tokens."""
+    lines = []
+    for title, decodes, context, chunks in (
+        ("decode, 16 requests of 2,048 tokens", 16, 16 * 2048, []),
+        ("prefill of 2,048 tokens", 0, 0, [Chunk(2048, 0)]),
+    ):
+        shape = (decodes, context, decodes * min(2048, plan._window), chunks, decodes + len(chunks))
+        for stage, timer in enumerate(plan.timers):
+            rows = timer.explain(*shape)
+            total = sum(row.seconds for row in rows)
+            lines.append(f"  {title}, stage {stage}: {total * 1e3:.3f} ms")
+            lines += [
+                f"    {row.operator:<24} x{row.launches:<4} {row.seconds * 1e3:>9.4f} ms "
+                f"{row.seconds / total:>6.1%}  {row.bound}"
+                for row in rows
+            ]
+    return lines
