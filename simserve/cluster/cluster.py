@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from simpy import Environment, Event
@@ -81,6 +81,10 @@ class Cluster:
         self.instances: list[Instance] = []
         self._pool_of: list[PoolState] = []
         self._client = client
+        self._cap = client.max_concurrency
+        self._coming: Iterator[Request] = iter(())
+        # Read from the workload, and due later.
+        self._next: Request | None = None
         self._total = total
         self._progress = progress
         self._in_flight: dict[int, Sent] = {}
@@ -103,22 +107,23 @@ class Cluster:
 
     def start(self, requests: Iterator[Request]) -> None:
         """Let the requests arrive, in order of their due times."""
-        self.env.process(self._arrive(requests))
+        self._coming = requests
+        self._next = next(requests, None)
+        self._arrive(None)
 
-    def _arrive(self, requests: Iterator[Request]) -> Generator[Event, None, None]:
-        env = self.env
-        capped = self._client.max_concurrency is not None
-        for request in requests:
-            delay = request.arrival_ns - env.now
+    def _arrive(self, _: Event | None) -> None:
+        """Send what is due now, and come back when the next one is."""
+        now: int = self.env.now  # type: ignore[assignment]
+        while (request := self._next) is not None:
+            delay = request.arrival_ns - now
             if delay > 0:
-                yield env.timeout(delay)
-            if capped:
-                self._due(request)
-            else:
-                self._send(request)
+                self.env.timeout(delay).callbacks.append(self._arrive)
+                return
+            self._due(request)
+            self._next = next(self._coming, None)
 
     def _due(self, request: Request) -> None:
-        cap = self._client.max_concurrency
+        cap = self._cap
         if cap is not None and len(self._in_flight) >= cap:
             self._held.append(request)
         else:
@@ -172,8 +177,7 @@ class Cluster:
                 self._call_in(0, self._send_held)
 
     def _send_held(self) -> None:
-        cap = self._client.max_concurrency
-        if self._held and (cap is None or len(self._in_flight) < cap):
+        if self._held and (self._cap is None or len(self._in_flight) < self._cap):
             self._send(self._held.popleft())
 
     def _call_in(self, delay_ns: int, call: Callable[[], None]) -> None:
@@ -231,6 +235,8 @@ class Cluster:
             instance.close()
         open_requests = [(sent.request.id, sent) for sent in self._in_flight.values()]
         pending = [*self._held, *self._thinking.values()]
+        if self._next is not None:
+            pending.append(self._next)
         open_requests += [(request.id, Sent(request, request.arrival_ns)) for request in pending]
         for _, sent in sorted(open_requests, key=lambda pair: pair[0]):
             sequence = None

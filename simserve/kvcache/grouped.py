@@ -141,7 +141,9 @@ class GroupedCache:
             self.pool.release(block for block in reversed(blocks) if block != NULL_BLOCK)
         self._published.pop(request_id, None)
 
-    evict_all = release
+    def evict_all(self, table: Table) -> None:
+        """Return all blocks of a preempted sequence; its published ones stay hittable."""
+        self.release(table)
 
     def forget(self, table: Table) -> None:
         """Drop what is kept of a request that has ended."""

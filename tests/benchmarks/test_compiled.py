@@ -54,6 +54,25 @@ def test_both_forms_write_the_same_bytes(check: Check) -> None:
     assert differing_files(plain, files_of(check, COMPILED)) == []
 
 
+@pytest.mark.usefixtures("_compiled")
+def test_the_compiled_scheduler_decides_as_the_real_one(data_dir: Path) -> None:
+    code = "from simserve.cli import main; main()"
+    command = [
+        sys.executable,
+        "-P",
+        "-c",
+        code,
+        "conformance",
+        "vllm",
+        str(data_dir / "golden" / "vllm"),
+        "--json",
+    ]
+    done = subprocess.run(command, env=environment_of(COMPILED), capture_output=True, text=True, check=False)
+    report = json.loads(done.stdout)
+    assert report["failures"] == []
+    assert report["passed"]["L3"] == report["scenarios"] > 0
+
+
 def test_a_difference_is_found() -> None:
     plain = {"summary.json": b"1", "steps.parquet": b"2"}
     assert differing_files(plain, dict(plain)) == []
