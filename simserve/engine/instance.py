@@ -92,8 +92,8 @@ class Instance:
         self._rotates = not scheduler.config.async_scheduling
         self._arrivals: list[tuple[Request, Any]] = []
         self._cancelled: list[tuple[int, str]] = []
-        # Batches in flight, oldest first; None stands for a schedule() that found nothing to run, which
-        # takes a place in vLLM's queue too. Their ends are the first entries of the plan.
+        # Batches in flight, oldest first; False stands for a schedule() that found nothing to run, which
+        # takes a place in vLLM's queue too. The ends of the others are the first entries of the plan.
         self._flying: deque[bool] = deque()
         self._ends: list[int] = []
         self._plan: Plan | None = None

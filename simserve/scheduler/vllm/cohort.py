@@ -29,13 +29,13 @@ class Cohort:
         last_order: The largest admission order that has joined.
         sharing: Members whose output may be a prefix of another request.
         foresees: Whether a sequence is scheduled again before its last output is known.
-        steps: Instance step of each ordinal from `first_ordinal` on; None where ordinals are consecutive
+        steps: Instance step of each ordinal; None where ordinals are consecutive
             instance steps.
     """
 
     __slots__ = (
         "base_context", "block_size", "buckets", "completed", "count", "ends", "finishers",
-        "first_ordinal", "foresees", "last_order", "leaving", "ordinal", "sharing", "steps",
+        "foresees", "last_order", "leaving", "ordinal", "sharing", "steps",
     )  # fmt: skip
 
     def __init__(self, block_size: int, *, consecutive: bool, foresees: bool) -> None:
@@ -54,7 +54,6 @@ class Cohort:
         self.finishers: dict[int, list[Sequence]] = {}
         # Foreseen ends (asynchronous scheduling): no longer scheduled, last token still in flight.
         self.leaving: dict[int, list[Sequence]] = {}
-        self.first_ordinal = 0
         self.steps: array[int] | None = None if consecutive else array("q")
 
     def join(self, sequence: Sequence, batch: Batch, pending: int) -> bool:

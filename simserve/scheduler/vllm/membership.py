@@ -5,6 +5,8 @@ A member's own fields are stale while it is in a cohort: `_settle` writes them f
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from simserve.scheduler.batch import Batch, Entry
 from simserve.scheduler.config import SchedulerConfig
 from simserve.scheduler.sequence import RUNNING, Sequence
@@ -56,33 +58,24 @@ class CohortScheduler(StepwiseScheduler):
         """Write the tokens that a member has gained since it joined into its own fields."""
         if gained <= 0:
             return
+        joined = sequence.join_ordinal
+        steps: Iterable[int]
         if cohort.steps is None:
-            first = sequence.first_token_step + sequence.outputs
             begin = sequence.steady_step + 1
-            if begin == first and sequence.token_steps is None:
+            if sequence.token_steps is None and begin == sequence.first_token_step + sequence.outputs:
                 sequence.outputs += gained
                 sequence.known += gained
                 return
-            steps: range | list[int] = range(begin, begin + gained)
-            if sequence.token_steps is None and steps[0] != first:
-                sequence.note_tokens(steps[0], 1)
-                gained -= 1
-                steps = steps[1:]
+            steps = range(begin, begin + gained)
         else:
-            begin = sequence.join_ordinal + 1 - cohort.first_ordinal
-            steps = cohort.steps[begin : begin + gained].tolist()
-            if sequence.token_steps is None:
-                for step in steps:
-                    sequence.note_tokens(step, 1)
-                return
-        if sequence.token_steps is not None:
-            sequence.token_steps.extend(steps)
-        sequence.outputs += gained
-        sequence.known += gained
+            steps = cohort.steps[joined + 1 : joined + 1 + gained]
+        for step in steps:
+            sequence.note_tokens(step, 1)
 
     # -- leaving a cohort early -------------------------------------------------------------------------
 
-    def _preempt_last(self, cohort: Cohort | None, ordinal: int) -> None:
+    def _preempt_last(self) -> None:
+        """Preempt the last of the running list, whatever it does."""
         victim = self.running.pop()
         if victim.cohort is not None:
             self._detach(victim)

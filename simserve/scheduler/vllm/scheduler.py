@@ -8,7 +8,6 @@ pressure, a chunk ahead of a decoder in the running list) goes step by step thro
 
 from __future__ import annotations
 
-from heapq import heappop
 from typing import NamedTuple
 
 from simserve.scheduler.batch import Batch
@@ -64,12 +63,7 @@ class VllmScheduler(SteadyScheduler):
         cohort = self._ready
         if cohort is None or not cohort.count:
             return -owed
-        ends, finishers = cohort.ends, cohort.finishers
-        while ends and ends[0] not in finishers:
-            heappop(ends)
-        end = ends[0] if ends else -1
-        if cohort.leaving:
-            end = cohort.next_end()
+        end = cohort.next_end()
         limit = end - cohort.completed
         if self._irregular:
             limit = min(limit, self._first_irregular())
@@ -78,7 +72,7 @@ class VllmScheduler(SteadyScheduler):
         if self._is_async:
             # Foreseen ends thin the batch out before they are seen.
             drop = end + self._lag - 1 - cohort.ordinal
-            if 0 <= drop < limit + owed and end in finishers:
+            if 0 <= drop < limit + owed and end in cohort.finishers:
                 limit = self._foresee_drop(cohort, end, drop, limit, owed)
                 if limit < 0:
                     return -1

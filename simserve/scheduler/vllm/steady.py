@@ -105,16 +105,13 @@ class SteadyScheduler(CohortScheduler):
         pool = self.pool
         takers = cohort.buckets[ordinal % size]
         while len(takers) > pool.num_free:
-            self._preempt_last(cohort, ordinal)
+            self._preempt_last()
         if not cohort.sharing:
             if takers:
                 pool.take_counted(len(takers))
             return
-        tracked = []
-        for sequence in takers:
-            if len(sequence.blocks) < sequence.shared_limit:
-                tracked.append(sequence)
-        if len(tracked) < len(takers) and not self.observe:
+        tracked = [sequence for sequence in takers if len(sequence.blocks) < sequence.shared_limit]
+        if len(tracked) < len(takers):
             pool.take_counted(len(takers) - len(tracked))
         if tracked:
             ids = pool.take(len(tracked))
@@ -143,7 +140,7 @@ class SteadyScheduler(CohortScheduler):
             tokens = min(sequence.computed + want, self.config.max_model_len)
             while not self.cache.grow(sequence, sequence.computed, tokens):
                 victim = self.running[-1]
-                self._preempt_last(self._ready, self._ready.ordinal + 1 if self._ready else 0)
+                self._preempt_last()
                 if victim is sequence:
                     return budget
             self.cache.publish(sequence, min(sequence.computed + want, sequence.known))
