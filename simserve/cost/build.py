@@ -14,7 +14,7 @@ from simserve.cost.calibration import (
     read_calibration,
 )
 from simserve.cost.collectives import Collectives, build_collectives
-from simserve.cost.kernels import Kernel, build_kernel
+from simserve.cost.kernels.roofline import Kernel, build_kernel
 from simserve.cost.roofline import RooflineTimer
 from simserve.cost.simple import ConstantTimer, LinearTimer
 from simserve.cost.stage_cost import OperatorTime, StageCost

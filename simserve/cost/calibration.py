@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from simserve.cost.collectives import AllReduceConstants
-from simserve.cost.kernels import KernelConstants
+from simserve.cost.kernels.roofline import KernelConstants
 from simserve.errors import InputError
 
 # Form G0b of the kernel study (docs/background/step-time.md): 0.7 of the peak, 0.8 of the bandwidth,

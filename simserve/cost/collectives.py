@@ -7,7 +7,7 @@ from math import inf
 
 import numpy as np
 
-from simserve.cost.kernels import Array, smooth_maximum
+from simserve.cost.kernels.roofline import Array, smooth_maximum
 from simserve.devices.accelerator import Accelerator
 
 # Generic share of a link's rate, and the shortest all-reduce, from the measured all-reduces of

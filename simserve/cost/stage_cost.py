@@ -10,7 +10,7 @@ import numpy as np
 
 from simserve.cost.calibration import EXTRA_KEYS, QUERY_PADDING
 from simserve.cost.collectives import Collectives
-from simserve.cost.kernels import Array, Kernel
+from simserve.cost.kernels.roofline import Array, Kernel
 from simserve.cost.timer import Chunk
 from simserve.model.operators import (
     AttentionOperator,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simserve.cost.collectives import AllReduceConstants, Collectives, Link, build_collectives, link_between
-from simserve.cost.kernels import KernelConstants, build_kernel, smooth_maximum
+from simserve.cost.kernels.roofline import KernelConstants, build_kernel, smooth_maximum
 from simserve.scenario.catalog import load_hardware
 
 times = st.floats(0, 10, allow_nan=False)

@@ -12,7 +12,7 @@ import pytest
 
 from simserve.cost.build import ExplainableTimer
 from simserve.cost.calibration import read_calibration
-from simserve.cost.kernels import build_kernel
+from simserve.cost.kernels.roofline import build_kernel
 from simserve.cost.timer import Chunk
 from simserve.scenario.catalog import load_calibration, load_hardware
 

@@ -1,0 +1,1 @@
+"""Fitting kernel models to measured tables, and checking them: `simserve calibrate`."""

@@ -1,0 +1,1 @@
+"""Kernel models: seconds of one launch from its shape, one file a family."""
