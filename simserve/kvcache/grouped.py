@@ -1,24 +1,40 @@
-"""vLLM's KV-cache manager for sliding-window and hybrid models: one block table a group, one free queue.
+"""vLLM's KV-cache manager by block ids: one block table a KV group, one free queue.
 
 Groups take from the queue in their order; keys are (group, chain of tokens). A window group releases the
 blocks wholly outside its window and leaves the null block 0 in their place. Rule 16 of vLLM 0.19.0's logs.
-Every block is tracked one by one here: exact, and slower than `paged`.
+It serves models with windows, and decision logs of any model; `paged` does the same for one group of
+full-attention layers, faster.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from simserve.kvcache.block_pool import BlockPool
-from simserve.kvcache.paged import Table
-from simserve.kvcache.prefix_keys import block_keys, token_segments
+from simserve.kvcache.prefix_keys import block_keys, stream_at, token_segments
+from simserve.workload.request import Request
 
 NULL_BLOCK = 0
 GroupHits = list[list[int]]
 
 
+class Table(Protocol):
+    """What a sequence keeps for the cache; only the cache mutates it.
+
+    Attributes:
+        keys: Keys of its blocks, empty until they have been asked for.
+        shared_limit: How many leading blocks may be shared with another request: here no limit.
+    """
+
+    request: Request
+    keys: list[int]
+    shared_limit: int
+
+
 class GroupedCache:
-    """Block tables of several KV groups. `table.blocks` holds a list of block ids for each group.
+    """Block tables of one or several KV groups, a list of block ids for each group and request.
 
     Args:
         pool: The blocks of all groups.
@@ -42,14 +58,12 @@ class GroupedCache:
         self.windows = tuple(windows)
         self.enable_prefix_caching = enable_prefix_caching
         self._drop_last_hit = drop_last_hit
-        self._keys_of: dict[int, list[int]] = {}
         self._tables: dict[int, list[list[int]]] = {}
         self._published: dict[int, list[int]] = {}
 
     def attach(self, table: Table) -> None:
         """Prepare the table of a request that has just been added."""
-        table.shared_limit = -1  # not used here: every block is tracked
-        table.keys = []
+        table.shared_limit = sys.maxsize
 
     def lookup(self, table: Table, known_tokens: int) -> tuple[GroupHits, int]:
         """Return the hit blocks of each group and how many tokens all groups hold."""
@@ -131,8 +145,9 @@ class GroupedCache:
         self.pool.awaited_published = True
 
     def missed_stream(self, table: Table, hits: GroupHits) -> int | None:
-        """Not asked for: groups are scheduled step by step."""
-        return None
+        """Return the stream that ends the first block that no group hit, or None if there is none."""
+        blocks = max(map(len, hits))
+        return stream_at(token_segments(table.request), (blocks + 1) * self.block_size - 1)
 
     def release(self, table: Table) -> None:
         """Return all blocks, group by group, the last first."""
@@ -144,10 +159,6 @@ class GroupedCache:
     def evict_all(self, table: Table) -> None:
         """Return all blocks of a preempted sequence; its published ones stay hittable."""
         self.release(table)
-
-    def forget(self, table: Table) -> None:
-        """Drop what is kept of a request that has ended."""
-        self._keys_of.pop(table.request.id, None)
 
     # -- what logs and checks ask for ------------------------------------------------------------------
 
@@ -177,7 +188,7 @@ class GroupedCache:
 
     def check_integrity(self, tables: Iterable[Table]) -> None:
         """Check the pool against the tables. Raises IntegrityError."""
-        self.pool.check_integrity([blocks for held in self._tables.values() for blocks in held], 0)
+        self.pool.check_integrity(blocks for held in self._tables.values() for blocks in held)
 
     # -- inside ----------------------------------------------------------------------------------------
 
@@ -233,18 +244,15 @@ class GroupedCache:
         for blocks in tables:
             need = -(-tokens // self.block_size) - len(blocks)
             if need > 0:
-                taken = self.pool.take(need)
-                self.pool.own(taken)
-                blocks += taken
+                blocks += self.pool.take(need)
         return True
 
     def _keys(self, table: Table) -> list[int]:
-        request = table.request
-        keys = self._keys_of.get(request.id)
-        if keys is None:
+        if not table.keys:
+            request = table.request
             full = (request.prompt_tokens + request.max_tokens) // self.block_size
-            keys = self._keys_of[request.id] = block_keys(token_segments(request), self.block_size, full)
-        return keys
+            table.keys = block_keys(token_segments(request), self.block_size, full)
+        return table.keys
 
 
 def _group_key(group: int, key: int) -> int:

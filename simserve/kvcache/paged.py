@@ -1,39 +1,53 @@
 """vLLM's KV-cache manager for one group of full-attention layers: block tables, prefix hits, publishing.
 
-The leading blocks of a sequence that another request may share are tracked one by one, with id and hash; the
-rest is private and only counted (see `block_pool`). Hits, evictions and their order are the same either way.
-Rules 7 to 9 of vLLM 0.19.0's decision logs.
+Tables are runs of blocks (see `run_pool`): the leading blocks that another request may share have keys, the
+rest is only counted. Hits, evictions and their order are those of vLLM block for block. Rules 7 to 9 of
+vLLM 0.19.0's decision logs; `grouped` does the same by block ids, for logs and for models with windows.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from simserve.kvcache.block_pool import BlockPool
-from simserve.kvcache.prefix_keys import block_keys, stream_at, token_segments
+from simserve.kvcache.pool import UNKEYED
+from simserve.kvcache.prefix_keys import Span, key_spans, stream_at, token_segments
+from simserve.kvcache.run_pool import Run, RunPool
 from simserve.workload.request import Request
 
-Hits = list[int]
+
+class Hits(NamedTuple):
+    """What a lookup found: runs, how many leading blocks of each, and of all."""
+
+    runs: list[Run]
+    sizes: list[int]
+    blocks: int
+
+
+# For requests that share nothing; nobody mutates it.
+NO_HITS = Hits([], [], 0)
 
 
 class Table(Protocol):
     """What a sequence keeps for the cache; only the cache mutates it.
 
     Attributes:
-        blocks: Ids of the leading blocks that are tracked, in token order.
-        private: Blocks after those, which are only counted.
+        runs, sizes: Runs of its leading blocks, which others may share, and how many blocks of each it holds.
+        tracked: Blocks in those runs.
+        private: Blocks after those.
         shared_limit: How many leading blocks may be shared with another request.
-        keys: Keys of the leading blocks, as far as they have been asked for.
+        key_spans: Keys of its blocks, None until they have been asked for.
         published: How many leading full blocks are in the cache.
     """
 
     request: Request
-    blocks: list[int]
+    runs: list[Run]
+    sizes: list[int]
+    tracked: int
     private: int
     shared_limit: int
-    keys: list[int]
+    key_spans: list[Span] | None
     published: int
 
 
@@ -42,46 +56,50 @@ class PagedCache:
 
     Args:
         pool: The blocks.
-        block_size: Tokens per block.
         enable_prefix_caching: Publish full blocks and look them up.
         drop_last_hit: EAGLE needs the hidden state of the last hit block again: one hit block fewer.
-        track_all: Track every block, so that logs can show its id.
     """
 
-    def __init__(
-        self,
-        pool: BlockPool,
-        block_size: int,
-        *,
-        enable_prefix_caching: bool,
-        drop_last_hit: bool = False,
-        track_all: bool = False,
-    ) -> None:
+    def __init__(self, pool: RunPool, *, enable_prefix_caching: bool, drop_last_hit: bool = False) -> None:
         self.pool = pool
-        self.block_size = block_size
+        self.block_size = pool.block_size
         self.enable_prefix_caching = enable_prefix_caching
         self._drop_last_hit = drop_last_hit
-        self._track_all = track_all
 
     def attach(self, table: Table) -> None:
         """Prepare the table of a request that has just been added."""
-        if self._track_all:
-            table.shared_limit = sys.maxsize
-        elif self.enable_prefix_caching:
+        if self.enable_prefix_caching:
             table.shared_limit = table.request.shared_tokens // self.block_size
-        else:
-            table.shared_limit = 0
 
     def lookup(self, table: Table, known_tokens: int) -> tuple[Hits, int]:
         """Return the hit blocks of a sequence and how many tokens they hold; at least one token misses."""
-        limit = min((known_tokens - 1) // self.block_size, table.shared_limit)
-        if limit <= 0 or not self.enable_prefix_caching:
-            return [], 0
-        keys = self._keys(table, limit)
-        hits = self.pool.find(keys if len(keys) <= limit else keys[:limit])
-        if self._drop_last_hit and hits:
-            hits.pop()
-        return hits, len(hits) * self.block_size
+        size = self.block_size
+        limit = min((known_tokens - 1) // size, table.shared_limit)
+        runs: list[Run] = []
+        sizes: list[int] = []
+        blocks = 0
+        if limit > 0 and self.enable_prefix_caching:
+            get = self.pool.get
+            for origin, end in self._spans(table):
+                if end > limit:
+                    end = limit
+                while blocks < end:
+                    run = get(origin + (blocks + 1) * size)
+                    if run is None:
+                        break
+                    runs.append(run)
+                    # A run may go on where this sequence branches off.
+                    sizes.append(run.size if run.size < end - blocks else end - blocks)
+                    blocks += sizes[-1]
+                if blocks < end or end == limit:
+                    break
+            if self._drop_last_hit and blocks:
+                blocks -= 1
+                sizes[-1] -= 1
+                if not sizes[-1]:
+                    runs.pop()
+                    sizes.pop()
+        return Hits(runs, sizes, blocks), blocks * size
 
     def admit(self, table: Table, hits: Hits, hit_tokens: int, tokens: int, room_for: int) -> bool:
         """Give a sequence without blocks its hits and blocks up to `tokens` tokens, and publish what is full.
@@ -97,109 +115,109 @@ class PagedCache:
         """
         pool = self.pool
         size = self.block_size
-        need = -(-(tokens if tokens > room_for else room_for) // size) - len(hits)
+        runs, sizes, blocks = hits
+        need = -(-(tokens if tokens > room_for else room_for) // size) - blocks
         if need > pool.num_free:
             return False
-        if not table.shared_limit:
-            table.private = need = -(-tokens // size)
-            pool.take_counted(need)
-            if self.enable_prefix_caching:
-                table.published = tokens // size
-            return True
-        if hits:
-            if need + pool.count_idle(hits) > pool.num_free:
+        if blocks:
+            if need + pool.count_idle(runs, sizes) > pool.num_free:
                 return False
-            pool.touch(hits)
-            table.blocks = hits
-            table.published = len(hits)
-        self.grow(table, hit_tokens, tokens)
+            pool.hold(runs, sizes)
+            table.runs = runs
+            table.sizes = sizes
+            table.tracked = table.published = blocks
+        table.private = need = -(-tokens // size) - blocks
+        pool.take(need)
         self.publish(table, tokens)
         return True
 
     def grow(self, table: Table, computed_tokens: int, tokens: int) -> bool:
         """Extend the table to hold `tokens` tokens, or change nothing and return False."""
-        blocks = table.blocks
-        held = len(blocks) + table.private
-        need = -(-tokens // self.block_size) - held
+        need = -(-tokens // self.block_size) - table.tracked - table.private
         if need <= 0:
             return True
-        pool = self.pool
-        if need > pool.num_free:
+        if need > self.pool.num_free:
             return False
-        tracked = min(need, table.shared_limit - held)
-        if tracked > 0:
-            taken = pool.take(tracked)
-            pool.own(taken)
-            blocks += taken
-            need -= tracked
-        if need:
-            pool.take_counted(need)
-            table.private += need
+        self.pool.take(need)
+        table.private += need
         return True
 
     def publish(self, table: Table, tokens: int) -> None:
         """Enter the full blocks of the first `tokens` tokens into the cache."""
         full = tokens // self.block_size
-        begin = table.published
-        if full <= begin or not self.enable_prefix_caching:
+        if full <= table.published or not self.enable_prefix_caching:
             return
         table.published = full
-        end = min(full, table.shared_limit)
-        if begin < end:
-            self.pool.publish(table.blocks[begin:end], self._keys(table, end)[begin:end])
+        end = table.shared_limit
+        if full < end:
+            end = full
+        if table.tracked < end:
+            self._track(table, end)
+
+    def _track(self, table: Table, end: int) -> None:
+        """Give the counted blocks before block `end` their keys."""
+        size = self.block_size
+        begin = table.tracked
+        if not begin:
+            table.runs = []
+            table.sizes = []
+        table.private -= end - begin
+        table.tracked = end
+        for origin, span_end in self._spans(table):
+            if span_end > begin:
+                stop = end if end < span_end else span_end
+                self.pool.publish(table.runs, table.sizes, origin + (begin + 1) * size, stop - begin)
+                begin = stop
+                if begin == end:
+                    return
 
     def release(self, table: Table) -> None:
         """Return all blocks, the last first. They stay hittable until they are taken again."""
         if table.private:
-            hashed = min(max(0, table.published - len(table.blocks)), table.private)
-            self.pool.release_counted(table.private, hashed)
+            hashed = min(max(0, table.published - table.tracked), table.private)
+            self.pool.release_unkeyed(table.private, hashed)
             table.private = 0
-        if table.blocks:
-            self.pool.release(reversed(table.blocks))
-            table.blocks = []
+        if table.tracked:
+            self.pool.release(table.runs, table.sizes)
+            table.runs = []
+            table.sizes = []
+            table.tracked = 0
         table.published = 0
 
     def evict_all(self, table: Table) -> None:
         """Return all blocks of a preempted sequence, which may find its own published blocks again.
 
-        Its private blocks become shareable (with itself, later), so they are tracked one by one from now on.
+        Its private blocks become shareable (with itself, later).
         """
         if self.enable_prefix_caching and table.shared_limit < sys.maxsize:
-            tracked = len(table.blocks)
             table.shared_limit = sys.maxsize
-            table.keys = []
-            named = self.pool.name_counted(table.private)
-            self.pool.own(named)
-            table.blocks += named
-            table.private = 0
-            published = min(table.published, len(table.blocks))
-            if published > tracked:
-                keys = self._keys(table, published)
-                self.pool.publish(table.blocks[tracked:published], keys[tracked:published])
+            published = min(table.published, table.tracked + table.private)
+            if published > table.tracked:
+                self._track(table, published)
         self.release(table)
 
     def await_hit(self, table: Table, hits: Hits) -> None:
         """Watch for the key of the first block that was not hit (`pool.awaited_published`)."""
-        missed = len(hits)
-        keys = table.keys
-        self.pool.awaited_key = keys[missed] if missed < len(keys) else -1
-        self.pool.awaited_published = False
+        pool = self.pool
+        pool.awaited_published = False
+        pool.awaited_key = UNKEYED
+        if hits.blocks < table.shared_limit:
+            for origin, end in self._spans(table):
+                if hits.blocks < end:
+                    pool.awaited_key = origin + (hits.blocks + 1) * self.block_size
+                    return
 
     def missed_stream(self, table: Table, hits: Hits) -> int | None:
         """Return the stream that ends the first block that was not hit, or None if it has no such block."""
-        if len(hits) >= table.shared_limit:
+        if hits.blocks >= table.shared_limit:
             return None
-        return stream_at(token_segments(table.request), (len(hits) + 1) * self.block_size - 1)
+        return stream_at(token_segments(table.request), (hits.blocks + 1) * self.block_size - 1)
 
     # -- what logs and checks ask for ------------------------------------------------------------------
 
-    def block_ids(self, table: Table) -> list[int]:
-        """Return a copy of the tracked part of the block table."""
-        return list(table.blocks)
-
     def count_cached(self, tables: Iterable[Table]) -> int:
         """Return the number of distinct cached keys, given the tables that hold blocks."""
-        counted = sum(min(max(0, t.published - len(t.blocks)), t.private) for t in tables)
+        counted = sum(min(max(0, t.published - t.tracked), t.private) for t in tables)
         return self.pool.num_cached + counted
 
     def common_prefix_blocks(self, table: Table, holders: int) -> int | list[int]:
@@ -207,22 +225,21 @@ class PagedCache:
         if not self.enable_prefix_caching:
             return 0
         if holders == 1:
-            return len(table.blocks) + table.private
+            return table.tracked + table.private
         count = 0
-        for block in table.blocks:
-            if self.pool.references[block] != holders:
+        for run in table.runs:
+            if run.references != holders:
                 break
-            count += 1
+            count += run.size
         return count
 
     def check_integrity(self, tables: Iterable[Table]) -> None:
         """Check the pool against the tables that hold blocks. Raises IntegrityError."""
         held = list(tables)
-        self.pool.check_integrity([table.blocks for table in held], sum(table.private for table in held))
+        self.pool.check_integrity([(t.runs, t.sizes) for t in held], sum(t.private for t in held))
 
-    def _keys(self, table: Table, blocks: int) -> list[int]:
-        if len(table.keys) < blocks:
-            request = table.request
-            ends = (request.prompt_tokens + request.max_tokens) // self.block_size
-            table.keys = block_keys(token_segments(request), self.block_size, min(ends, table.shared_limit))
-        return table.keys
+    def _spans(self, table: Table) -> list[Span]:
+        spans = table.key_spans
+        if spans is None:
+            spans = table.key_spans = key_spans(token_segments(table.request), self.block_size)
+        return spans

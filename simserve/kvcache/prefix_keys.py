@@ -14,6 +14,9 @@ from collections.abc import Sequence
 from simserve.workload.request import Request, Segment
 
 _ANCHOR_MASK = (1 << 62) - 1
+# Blocks up to number `end` (exclusive), from where the span before it ended: block i has the key
+# `origin + (i + 1) * block_size`.
+Span = tuple[int, int]
 # Streams of tokens that no other request has; below every stream that a workload may use.
 PRIVATE_STREAM_BASE = -(1 << 40)
 
@@ -36,24 +39,28 @@ def token_segments(request: Request) -> list[Segment]:
     return merged
 
 
-def block_keys(segments: Sequence[Segment], block_size: int, blocks: int) -> list[int]:
-    """Return the keys of the first `blocks` full blocks of a token sequence (fewer if it is shorter)."""
-    keys: list[int] = []
-    anchor = 0
-    begin = 0
+def key_spans(segments: Sequence[Segment], block_size: int) -> list[Span]:
+    """Return the keys of a token sequence's full blocks, a span for each segment in which blocks end."""
+    spans = []
+    anchor = begin = blocks = 0
     for stream, start, length in segments:
         anchor = hash((anchor, stream, start)) & _ANCHOR_MASK
         end = begin + length
-        # Ends of full blocks that lie in this segment: multiples of block_size in (begin, end].
-        first = (begin // block_size + 1) * block_size
-        if first <= end:
-            origin = anchor + start - begin
-            keys.extend(range(origin + first, origin + end + 1, block_size))
-            if len(keys) >= blocks:
-                del keys[blocks:]
-                return keys
+        if end // block_size > blocks:
+            blocks = end // block_size
+            spans.append((anchor + start - begin, blocks))
         anchor += length
         begin = end
+    return spans
+
+
+def block_keys(segments: Sequence[Segment], block_size: int, blocks: int) -> list[int]:
+    """Return the keys of the first `blocks` full blocks of a token sequence (fewer if it is shorter)."""
+    keys: list[int] = []
+    for origin, end in key_spans(segments, block_size):
+        keys.extend(range(origin + (len(keys) + 1) * block_size, origin + end * block_size + 1, block_size))
+        if len(keys) >= blocks:
+            return keys[:blocks]
     return keys
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Any
 
+from simserve.kvcache.prefix_keys import Span
+from simserve.kvcache.run_pool import Run
 from simserve.workload.request import Request
 
 if TYPE_CHECKING:
@@ -25,7 +27,8 @@ class Sequence:
         limit: Outputs at which it ends: the first of its EOS, max_tokens and max_model_len.
         foreseen: Whether asynchronous scheduling sees that end coming (an EOS it does not).
         order: Grows with every admission to the running list.
-        blocks, private, shared_limit, keys, published: The cache's table (see `kvcache.paged.Table`).
+        runs, sizes, tracked, private, shared_limit, key_spans, published: The cache's table (see
+            `kvcache.paged.Table`); `keys` is that of `kvcache.grouped`.
         first_step, first_token_step, finish_step: Numbers of steps, -1 before they happen.
         token_steps: Step of every output, where they are not consecutive; else None.
         spans: What it did, step ranges, once that is more than one prefill and one decode; else None.
@@ -47,8 +50,12 @@ class Sequence:
     preemptions = 0
     cached_tokens = -1
     verified_steps = 0
+    runs: list[Run] = []  # noqa: RUF012 - replaced before it is mutated
+    sizes: list[int] = []  # noqa: RUF012 - replaced before it is mutated
+    tracked = 0
     private = 0
     shared_limit = 0
+    key_spans: list[Span] | None = None
     keys: list[int] = []  # noqa: RUF012 - replaced, never mutated
     published = 0
     first_step = -1
@@ -72,7 +79,6 @@ class Sequence:
         self.request = request
         self.arrival_order = arrival_order
         self.known = request.prompt_tokens
-        self.blocks: list[int] = []
         limit = request.output_tokens
         room = max_model_len - request.prompt_tokens
         if limit > room:

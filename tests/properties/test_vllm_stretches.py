@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from random_loads import LOADS, Load, ending_loads, loads
 
 from simserve import registry
+from simserve.kvcache.block_pool import BlockPool
+from simserve.kvcache.pool import UNKEYED
 from simserve.scheduler.batch import Batch
 from simserve.scheduler.config import SchedulerConfig
 from simserve.testing.harness import drive
@@ -86,13 +88,14 @@ def _assert_equal(load: Load, stretch: Callable[[int], int] | None = None, name:
 
 def _free_queue(pool: Any) -> list[object]:
     """What the free blocks hold, front first (ids of blocks that only one request can use decide nothing)."""
+    if isinstance(pool, BlockPool):
+        return [pool._key_of.get(block) for block in pool.free_block_ids()]
     contents: list[object] = []
-    for block, extent in pool._free.items():
-        if extent is None:
-            contents.append(pool._key_of.get(block, "no hash"))
+    for run in pool.free_runs():
+        if run.key == UNKEYED:
+            contents += ["no hash"] * (run.size - run.hashed) + ["private"] * min(run.size, run.hashed)
         else:
-            size, unhashed = extent
-            contents += ["no hash"] * unhashed + ["private"] * (size - unhashed)
+            contents += [run.key + block * pool.block_size for block in reversed(range(run.size))]
     return contents
 
 

@@ -27,7 +27,6 @@ class Cohort:
         completed: Number of its next step to be completed.
         count, base_context: Sequences in its next step, and the constant part of their contexts.
         last_order: The largest admission order that has joined.
-        sharing: Members whose output may be a prefix of another request.
         foresees: Whether a sequence is scheduled again before its last output is known.
         steps: Instance step of each ordinal; None where ordinals are consecutive
             instance steps.
@@ -35,7 +34,7 @@ class Cohort:
 
     __slots__ = (
         "base_context", "block_size", "buckets", "completed", "count", "ends", "finishers",
-        "foresees", "last_order", "leaving", "ordinal", "sharing", "steps",
+        "foresees", "last_order", "leaving", "ordinal", "steps",
     )  # fmt: skip
 
     def __init__(self, block_size: int, *, consecutive: bool, foresees: bool) -> None:
@@ -45,7 +44,6 @@ class Cohort:
         self.count = 0
         self.base_context = 0
         self.last_order = -1
-        self.sharing: dict[int, int] = {}
         self.foresees = foresees
         self.buckets: list[list[Sequence]] = [[] for _ in range(block_size)]
         # Distinct ordinals at which sequences end, and who ends there. An ordinal stays in the heap when
@@ -89,9 +87,6 @@ class Cohort:
             heappush(self.ends, end)
         else:
             group.append(sequence)
-        if sequence.shared_limit * self.block_size > sequence.computed:
-            stream = sequence.request.output_stream
-            self.sharing[stream] = self.sharing.get(stream, 0) + 1
         return True
 
     def context_at(self, ordinal: int) -> int:
@@ -160,12 +155,6 @@ class Cohort:
         self.base_context -= sequence.steady_tokens - sequence.join_ordinal
         residue = (sequence.join_ordinal + 1 - sequence.steady_tokens) % self.block_size
         self.buckets[residue].remove(sequence)
-        if self.sharing and sequence.shared_limit * self.block_size > sequence.steady_tokens:
-            stream = sequence.request.output_stream
-            if stream in self.sharing:
-                self.sharing[stream] -= 1
-                if not self.sharing[stream]:
-                    del self.sharing[stream]
 
 
 def _order(sequence: Sequence) -> int:

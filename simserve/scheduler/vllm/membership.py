@@ -6,6 +6,7 @@ A member's own fields are stale while it is in a cohort: `_settle` writes them f
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from simserve.scheduler.batch import Batch, Entry
 from simserve.scheduler.config import SchedulerConfig
@@ -39,6 +40,13 @@ class CohortScheduler(StepwiseScheduler):
         self._steady = self._can_jump
         # Batches in flight whose completion is not silent for sure.
         self._irregular = 0
+        # Output streams of members that may be a prefix of another request, with their number, and those of
+        # them that somebody asks for now. A member's outputs are published when it leaves, or when a
+        # lookup asks for their stream; from then on in every step.
+        self._sharing: dict[int, int] = {}
+        self._watched: dict[int, None] = {}
+        # Whether a step is being decided, and its decoders have got their blocks.
+        self._deciding = False
 
     def _new_cohort(self) -> Cohort:
         return Cohort(self.config.block_size, consecutive=self._consecutive, foresees=self._is_async)
@@ -47,12 +55,76 @@ class CohortScheduler(StepwiseScheduler):
         if not (batch.ends_some or batch.detached):
             self._irregular += 1
 
+    # -- who belongs to a cohort ------------------------------------------------------------------------
+
+    def _join(self, sequence: Sequence, cohort: Cohort, batch: Batch, pending: int) -> None:
+        """Let a sequence that samples in `batch` become a member, if it will be scheduled again."""
+        if not cohort.join(sequence, batch, pending):
+            self._mark_irregular(batch)
+            batch.ends_some = True
+            return
+        if sequence.shared_limit * cohort.block_size > sequence.steady_tokens:
+            stream = sequence.request.output_stream
+            count = self._sharing[stream] = self._sharing.get(stream, 0) + 1
+            if count > 1 or stream == self.blocked_stream or self._is_prompted(stream):
+                self._watch(stream)
+
+    def _part(self, sequence: Sequence) -> None:
+        """Let a member be on its own again."""
+        sequence.cohort = None
+        sharing = self._sharing
+        if sharing and sequence.shared_limit * self.config.block_size > sequence.steady_tokens:
+            stream = sequence.request.output_stream
+            if stream in sharing:
+                sharing[stream] -= 1
+                if not sharing[stream]:
+                    del sharing[stream]
+                    self._watched.pop(stream, None)
+
+    def _is_prompted(self, stream: int) -> bool:
+        """Whether a prompt that is being prefilled has tokens of a stream."""
+        for sequence in self._partials:
+            for segment in sequence.request.prompt:
+                if segment.stream == stream:
+                    return True
+        return False
+
+    def _lookup(self, sequence: Sequence) -> tuple[Any, int]:
+        """Return the hits of a sequence; members' outputs that it may hit are published first."""
+        if self._sharing:
+            request = sequence.request
+            for segment in request.prompt:
+                if segment.stream in self._sharing:
+                    self._watch(segment.stream)
+            if request.output_stream in self._sharing:
+                self._watch(request.output_stream)
+        return super()._lookup(sequence)
+
+    def _watch(self, stream: int) -> None:
+        """Publish the outputs of a stream, now and from now on in every step."""
+        if stream in self._watched:
+            return
+        self._watched[stream] = None
+        for sequence in self.running:
+            cohort = sequence.cohort
+            if cohort is not None and sequence.request.output_stream == stream:
+                self._publish_member(sequence, cohort)
+
+    def _publish_member(self, sequence: Sequence, cohort: Cohort) -> None:
+        """Publish the full blocks of a member's known tokens, as of the last step that has been decided."""
+        scheduled = self._last_scheduled(sequence, cohort)
+        if self._deciding and cohort is self._ready and not cohort.is_leaving(sequence):
+            scheduled += 1
+        self._count_private(sequence, scheduled)
+        tokens = sequence.steady_tokens + scheduled + 1 - sequence.join_ordinal - self._lag
+        self.cache.publish(sequence, tokens)
+
     # -- a member's own fields --------------------------------------------------------------------------
 
     def _count_private(self, sequence: Sequence, scheduled: int) -> None:
         """Write down the counted blocks that a member has taken since it joined."""
         tokens = sequence.steady_tokens + scheduled - sequence.join_ordinal
-        sequence.private = -(-tokens // self.config.block_size) - len(sequence.blocks)
+        sequence.private = -(-tokens // self.config.block_size) - sequence.tracked
 
     def _confirm(self, sequence: Sequence, cohort: Cohort, gained: int) -> None:
         """Write the tokens that a member has gained since it joined into its own fields."""
@@ -93,7 +165,7 @@ class CohortScheduler(StepwiseScheduler):
                 self._mark_irregular(batch)
                 batch.detached = [*(batch.detached or ()), sequence]
         cohort.remove(sequence)
-        sequence.cohort = None
+        self._part(sequence)
 
     def _settle(self, sequence: Sequence, cohort: Cohort) -> int:
         """Write a member's state into its own fields; returns the last ordinal it was scheduled in."""
@@ -146,7 +218,7 @@ class CohortScheduler(StepwiseScheduler):
                 entry = Entry(sequence, 1, 0, 0)
                 entry.samples = True
                 batch.entries = sorted([*batch.entries, entry], key=lambda each: each.sequence.order)
-        sequence.cohort = None
+        self._part(sequence)
 
     def _enter_aggregate(self, batch: Batch) -> None:
         """Form cohorts again after a step in which everything that runs was scheduled as usual."""
@@ -166,18 +238,16 @@ class CohortScheduler(StepwiseScheduler):
             cohort.steps.append(batch.step)
         cohort.ordinal = 1
         batch.cohort = cohort
+        self._partials = [sequence for sequence in self.running if not sequence.decoding]
         for entry in batch.entries:
             sequence = entry.sequence
             if not entry.samples:
                 continue
-            if not cohort.join(sequence, batch, sequence.inflight if is_async else 1):
-                self._mark_irregular(batch)
-                batch.ends_some = True
+            self._join(sequence, cohort, batch, sequence.inflight if is_async else 1)
         if is_async:
             for flying in self._in_flight:
                 flying.ends_some = True  # outputs one by one until these have completed
             self._irregular = len(self._in_flight)
-        self._partials = [sequence for sequence in self.running if not sequence.decoding]
         self._ready = cohort if self._consecutive else None
         self._steady = True
 

@@ -25,7 +25,7 @@ class Observation:
     """
 
     def __init__(self, scheduler: StepwiseScheduler) -> None:
-        scheduler.pool.evicted.clear()
+        scheduler.cache.pool.evicted.clear()
         self._held = {
             sequence.request.id: _count(scheduler.cache.block_ids(sequence)) for sequence in scheduler.running
         }
@@ -45,7 +45,7 @@ class Observation:
     def finish(self, batch: Batch, scheduler: StepwiseScheduler) -> None:
         """Read the rest off the batch at the end of schedule(), before its tokens count as computed."""
         self.preempted = [sequence.request.id for sequence in scheduler.preempted]
-        self.evicted = list(scheduler.pool.evicted)
+        self.evicted = list(scheduler.cache.pool.evicted)
         admitted = {*self.new, *self.resumed}
         for entry in batch.entries:
             request_id = entry.sequence.request.id

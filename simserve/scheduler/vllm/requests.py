@@ -8,6 +8,8 @@ from typing import Any
 from simserve.kvcache.block_pool import BlockPool
 from simserve.kvcache.grouped import GroupedCache
 from simserve.kvcache.paged import PagedCache
+from simserve.kvcache.pool import KVPool
+from simserve.kvcache.run_pool import RunPool
 from simserve.scheduler.batch import Batch
 from simserve.scheduler.config import SchedulerConfig
 from simserve.scheduler.sequence import FINISHED, PREEMPTED, RUNNING, WAITING, Sequence
@@ -39,8 +41,8 @@ class RequestTable:
         self.steps = 0
         # Batches scheduled and not completed, oldest first.
         self._in_flight: deque[Batch] = deque()
-        self.pool = BlockPool(config.num_gpu_blocks, observe=observe)
-        self.cache: Any = _build_cache(config, self.pool, observe)
+        self.cache: Any = _build_cache(config, observe)
+        self.pool: KVPool = self.cache.pool
 
     @property
     def has_unfinished(self) -> bool:
@@ -71,6 +73,7 @@ class RequestTable:
         self.cache.release(sequence)
         sequence.status = FINISHED
         sequence.keys = []
+        sequence.key_spans = None
         del self.sequences[sequence.request.id]
 
     # -- what routers, logs and checks ask for ----------------------------------------------------------
@@ -79,7 +82,12 @@ class RequestTable:
         """Return how many tokens of a prompt the cache holds now; changes nothing."""
         probe = Sequence(request, 0.0, self.config.max_model_len)
         self.cache.attach(probe)
-        return int(self.cache.lookup(probe, request.prompt_tokens)[1])
+        return int(self._lookup(probe)[1]) if probe.shared_limit else 0
+
+    def _lookup(self, sequence: Sequence) -> tuple[Any, int]:
+        """Return the hits of a sequence, and how many tokens they hold."""
+        found: tuple[Any, int] = self.cache.lookup(sequence, sequence.known)
+        return found
 
     def common_prefix_blocks(self) -> int | list[int]:
         """Return vLLM's num_common_prefix_blocks: leading blocks that all running sequences share."""
@@ -98,23 +106,22 @@ class RequestTable:
         self.cache.check_integrity(self.running)
         for sequence in self.waiting:
             assert sequence.status in (WAITING, PREEMPTED), sequence
-            assert not sequence.blocks, sequence
+            assert not sequence.tracked, sequence
 
 
-def _build_cache(config: SchedulerConfig, pool: BlockPool, observe: bool) -> PagedCache | GroupedCache:
+def _build_cache(config: SchedulerConfig, observe: bool) -> PagedCache | GroupedCache:
     eagle = config.speculative is not None and config.speculative.method == "eagle"
-    if config.kv_groups == (type(config.kv_groups[0])(None),):
+    windows = [group.window for group in config.kv_groups]
+    if windows == [None] and not observe:
         return PagedCache(
-            pool,
-            config.block_size,
+            RunPool(config.num_gpu_blocks, config.block_size),
             enable_prefix_caching=config.enable_prefix_caching,
             drop_last_hit=eagle,
-            track_all=observe,
         )
     return GroupedCache(
-        pool,
+        BlockPool(config.num_gpu_blocks, observe=observe),
         config.block_size,
-        [group.window for group in config.kv_groups],
+        windows,
         enable_prefix_caching=config.enable_prefix_caching,
         drop_last_hit=eagle,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from simserve.kvcache.run_pool import RunPool
 from simserve.scheduler.batch import Batch
 from simserve.scheduler.vllm.cohort import Cohort
 from simserve.scheduler.vllm.steady import SteadyScheduler
@@ -76,7 +77,7 @@ class VllmScheduler(SteadyScheduler):
                 limit = self._foresee_drop(cohort, end, drop, limit, owed)
                 if limit < 0:
                     return -1
-        if self.waiting and self.admission == MEMORY and self._may_unblock([cohort]):
+        if self.waiting and self.admission == MEMORY and self._may_unblock():
             return 0
         schedules = limit + owed
         if self.pool.num_free < cohort.count * (schedules // cohort.block_size + 1):
@@ -101,7 +102,7 @@ class VllmScheduler(SteadyScheduler):
             cohorts.append(cohort)
             total += cohort.count
             limit = min(limit, index + turns * (cohort.next_end() - batch.ordinal))
-        if limit <= 0 or (self.waiting and self.admission == MEMORY and self._may_unblock(cohorts)):
+        if limit <= 0 or (self.waiting and self.admission == MEMORY and self._may_unblock()):
             return 0
         if self.pool.num_free < total * (limit // (turns * self.config.block_size) + 1):
             limit = self._count_affordable(cohorts, limit)
@@ -131,10 +132,10 @@ class VllmScheduler(SteadyScheduler):
         self._thinned = (count, context)
         return drop + 1 - owed
 
-    def _may_unblock(self, cohorts: list[Cohort]) -> bool:
+    def _may_unblock(self) -> bool:
         """Whether outputs published in a stretch could be hits of the blocked head of the queue."""
         stream = self.blocked_stream
-        return stream is not None and any(stream in cohort.sharing for cohort in cohorts)
+        return stream is not None and stream in self._sharing
 
     def _count_affordable(self, cohorts: list[Cohort], limit: int) -> int:
         """Return how many of the coming `limit` decode steps find enough free blocks."""
@@ -173,7 +174,7 @@ class VllmScheduler(SteadyScheduler):
         """
         cohort = self._ready
         self.preempted = []
-        if not self._consecutive or used_blocks is not None or cohort.sharing:  # type: ignore[union-attr]
+        if not self._consecutive or used_blocks is not None or self._watched or self.observe:
             return self._advance_in_turns(steps, owed, used_blocks)
         assert cohort is not None
         schedules = steps + owed
@@ -202,7 +203,8 @@ class VllmScheduler(SteadyScheduler):
         pool = self.pool
         used = pool.num_blocks - 1 - pool.num_free
         if taken:
-            pool.take_counted(taken)
+            assert isinstance(pool, RunPool)
+            pool.take(taken)
         step = self.steps - begin
         flying = self._in_flight
         for ordinal in range(end - depth if depth < schedules else begin, end):
@@ -237,7 +239,7 @@ class VllmScheduler(SteadyScheduler):
             ordinal = cohort.ordinal
             if index == self._drop_at:
                 cohort.drop_foreseen(ordinal - self._lag + 1)
-            if cohort.sharing or cohort.buckets[ordinal % cohort.block_size]:
+            if self._watched or cohort.buckets[ordinal % cohort.block_size]:
                 self._take_blocks(cohort, ordinal)
             used.append(usable - self.pool.num_free)
             cohort.ordinal = ordinal + 1

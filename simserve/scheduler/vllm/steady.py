@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from simserve.cost.timer import Chunk
+from simserve.kvcache.run_pool import RunPool
 from simserve.scheduler.batch import Batch, Entry
 from simserve.scheduler.sequence import FINISHED, RUNNING, Sequence
 from simserve.scheduler.vllm.cohort import Cohort
@@ -77,7 +78,7 @@ class SteadyScheduler(CohortScheduler):
             if self._lag > 1:
                 cohort.drop_foreseen(ordinal - self._lag + 1)
             if cohort.count:
-                if cohort.sharing or cohort.buckets[ordinal % cohort.block_size]:
+                if self._watched or cohort.buckets[ordinal % cohort.block_size]:
                     self._take_blocks(cohort, ordinal)
                 batch.decodes = count = cohort.count
                 batch.context_tokens = cohort.base_context + count * ordinal
@@ -89,7 +90,9 @@ class SteadyScheduler(CohortScheduler):
         self.admission = OTHER
         if not self.preempted:
             if self.waiting:
+                self._deciding = True
                 self._schedule_waiting(batch, budget)
+                self._deciding = False
             else:
                 self.admission = EMPTY
         if self.observe:
@@ -106,26 +109,21 @@ class SteadyScheduler(CohortScheduler):
         takers = cohort.buckets[ordinal % size]
         while len(takers) > pool.num_free:
             self._preempt_last()
-        if not cohort.sharing:
-            if takers:
-                pool.take_counted(len(takers))
-            return
-        tracked = [sequence for sequence in takers if len(sequence.blocks) < sequence.shared_limit]
-        if len(tracked) < len(takers):
-            pool.take_counted(len(takers) - len(tracked))
-        if tracked:
-            ids = pool.take(len(tracked))
-            pool.own(ids)
-            for sequence, block in zip(tracked, ids, strict=True):
-                sequence.blocks.append(block)
-        self._publish_outputs(cohort, ordinal)
+        if self.observe:
+            for sequence in takers:
+                self.cache.grow(sequence, 0, sequence.steady_tokens + ordinal - sequence.join_ordinal)
+        elif takers:
+            assert isinstance(pool, RunPool)
+            pool.take(len(takers))
+        if self._watched:
+            self._publish_outputs(cohort, ordinal)
 
     def _publish_outputs(self, cohort: Cohort, ordinal: int) -> None:
-        """Publish the blocks that this step fills (or confirms) with outputs that others may share."""
-        size = cohort.block_size
+        """Publish the blocks that this step fills (or confirms) with outputs that somebody asks for."""
         shift = ordinal - self._lag + 1
-        for sequence in cohort.buckets[(shift + 1) % size]:
-            if sequence.published < sequence.shared_limit:
+        for sequence in cohort.buckets[(shift + 1) % cohort.block_size]:
+            if sequence.request.output_stream in self._watched:
+                self._count_private(sequence, ordinal)
                 self.cache.publish(sequence, sequence.steady_tokens + shift - sequence.join_ordinal)
 
     def _schedule_partials(self, batch: Batch, budget: int) -> int:
@@ -178,9 +176,7 @@ class SteadyScheduler(CohortScheduler):
             sequence.join_tokens = sequence.computed
             if is_async:
                 sequence.inflight += 1
-            if not cohort.join(sequence, batch, 1):
-                self._mark_irregular(batch)
-                batch.ends_some = True
+            self._join(sequence, cohort, batch, 1)
         if not self._consecutive:
             self._ready = None
         self._in_flight.append(batch)
@@ -226,7 +222,7 @@ class SteadyScheduler(CohortScheduler):
             if sequence.join_ordinal == ordinal:
                 # Its first token, an EOS that nobody foresaw: an entry of this batch.
                 self._count_private(sequence, cohort.ordinal - 1)
-                sequence.cohort = None
+                self._part(sequence)
             else:
                 ends.append((sequence, cohort.ordinal - 1))
         if len(ends) > 1:
@@ -241,7 +237,7 @@ class SteadyScheduler(CohortScheduler):
         gained = batch.ordinal - joined
         tokens = sequence.steady_tokens
         size = cohort.block_size
-        sequence.private = -(-(tokens + scheduled - joined) // size) - len(sequence.blocks)
+        sequence.private = -(-(tokens + scheduled - joined) // size) - sequence.tracked
         self._confirm(sequence, cohort, gained)
         sequence.finish_step = batch.step
         if sequence.shared_limit:
@@ -250,15 +246,17 @@ class SteadyScheduler(CohortScheduler):
             sequence.published = (tokens + gained) // size
         if sequence.spans is not None:
             sequence.close_tenure(batch.step, sequence.known - sequence.join_tokens - 1)
-        sequence.cohort = None
+        self._part(sequence)
         self.running.remove(sequence)
-        if sequence.blocks:
+        if sequence.shared_limit:
             self._end(sequence)
             return
-        # The same without tracked blocks.
+        # The same for blocks that nobody shares.
         published = sequence.published
         private = sequence.private
-        self.pool.release_counted(private, published if published < private else private)
+        pool = self.pool
+        assert isinstance(pool, RunPool)
+        pool.release_unkeyed(private, published if published < private else private)
         sequence.status = FINISHED
         del self.sequences[sequence.request.id]
 
@@ -299,7 +297,4 @@ class SteadyScheduler(CohortScheduler):
         for sequence in self.running:
             cohort = sequence.cohort
             if cohort is not None:
-                scheduled = self._last_scheduled(sequence, cohort)
-                self._count_private(sequence, scheduled)
-                tokens = sequence.steady_tokens + scheduled + 1 - sequence.join_ordinal - self._lag
-                self.cache.publish(sequence, tokens)
+                self._publish_member(sequence, cohort)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from simserve.cost.timer import Chunk
+from simserve.kvcache.paged import NO_HITS
 from simserve.scheduler.batch import Batch, Entry
 from simserve.scheduler.config import SchedulerConfig
 from simserve.scheduler.sequence import FINISHED, PREEMPTED, RUNNING, Sequence
@@ -118,7 +119,7 @@ class StepwiseScheduler(RequestTable):
                 self.admission = MEMORY
                 return
             known = sequence.known
-            hits, hit_tokens = self.cache.lookup(sequence, known) if sequence.shared_limit else ([], 0)
+            hits, hit_tokens = self._lookup(sequence) if sequence.shared_limit else (NO_HITS, 0)
             want = known - hit_tokens
             if 0 < config.long_prefill_token_threshold < want:
                 want = config.long_prefill_token_threshold
