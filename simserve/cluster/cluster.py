@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from simpy import Environment, Event
+from simpy.events import NORMAL
 
 from simserve.cluster.routers import Router
+from simserve.engine.alarm import Alarm
 from simserve.engine.instance import Instance
-from simserve.metrics.record import COMPLETED, FAILED, UNFINISHED, RequestLog
+from simserve.metrics.record import COMPLETED, FAILED, UNFINISHED, RequestLog, extend_column
 from simserve.scheduler.sequence import Sequence as Running
 from simserve.workload.client import Client
 from simserve.workload.request import Request
@@ -93,6 +95,7 @@ class Cluster:
         # Released by a completion, waiting for their gap to pass.
         self._thinking: dict[int, Request] = {}
         self._router: Router | None = None
+        self._arrival = Alarm(env, self._arrive)
         self._rows: list[tuple[int | str, ...]] = []
 
     def connect(self, router: Router) -> None:
@@ -117,7 +120,7 @@ class Cluster:
         while (request := self._next) is not None:
             delay = request.arrival_ns - now
             if delay > 0:
-                self.env.timeout(delay).callbacks.append(self._arrive)
+                self._arrival.set(delay, NORMAL)
                 return
             self._due(request)
             self._next = next(self._coming, None)
@@ -291,7 +294,10 @@ class Cluster:
             log.preemptions,
         )  # fmt: skip
         for column, values in zip(columns, zip(*self._rows, strict=True), strict=True):
-            column.extend(values)  # type: ignore[attr-defined]
+            if isinstance(column, list):
+                column.extend(values)
+            else:
+                extend_column(column, values)  # type: ignore[arg-type]
         self._rows.clear()
 
 

@@ -73,11 +73,6 @@ class Router:
         """Note that a request of an instance has completed or failed."""
         self.loads[index] -= 1
 
-    def least_loaded(self) -> int:
-        """Return the instance with the fewest outstanding requests, the lowest index among equals."""
-        loads = self.loads
-        return loads.index(min(loads))
-
 
 @registry.register("router", "round_robin")
 class RoundRobin(Router):
@@ -105,12 +100,44 @@ class Random(Router):
 
 @registry.register("router", "least_outstanding")
 class LeastOutstanding(Router):
-    """The instance with the fewest running and waiting requests, the lowest index among equals."""
+    """The instance with the fewest running and waiting requests, the lowest index among equals.
+
+    For each load it keeps the set of instances that have it, as bits of an integer: a choice does not look
+    at all of them.
+    """
+
+    def __init__(self, instances: Sequence[InstanceView], seed: int, **options: Any) -> None:
+        super().__init__(instances, seed, **options)
+        self._with_load = [0] * (max(self.loads) + 2)
+        for index, load in enumerate(self.loads):
+            self._with_load[load] |= 1 << index
+        self._least = min(self.loads)
+
+    def sent(self, request: Request, index: int) -> None:
+        """Note that a request was sent to an instance."""
+        load = self.loads[index]
+        self.loads[index] = load + 1
+        with_load = self._with_load
+        if load + 1 == len(with_load):
+            with_load.append(0)
+        with_load[load] ^= 1 << index
+        with_load[load + 1] |= 1 << index
+        while not with_load[self._least]:
+            self._least += 1
+
+    def ended(self, index: int) -> None:
+        """Note that a request of an instance has completed or failed."""
+        load = self.loads[index]
+        self.loads[index] = load - 1
+        self._with_load[load] ^= 1 << index
+        self._with_load[load - 1] |= 1 << index
+        if load - 1 < self._least:
+            self._least = load - 1
 
     def choose(self, request: Request, now_ns: int) -> int:
         """Return the least loaded instance."""
-        loads = self.loads
-        return loads.index(min(loads))
+        least = self._with_load[self._least]
+        return (least & -least).bit_length() - 1
 
 
 @registry.register("router", "power_of_two")
@@ -140,8 +167,12 @@ class _WithFallback(Router):
         self._fallback.loads = self.loads
 
     def sent(self, request: Request, index: int) -> None:
-        """Note that a request was sent to an instance; the fallback notes it too."""
+        """Note that a request was sent to an instance: the fallback does, for both."""
         self._fallback.sent(request, index)
+
+    def ended(self, index: int) -> None:
+        """Note that a request of an instance has ended: the fallback does, for both."""
+        self._fallback.ended(index)
 
 
 @registry.register("router", "session_affinity")

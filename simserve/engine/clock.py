@@ -108,7 +108,7 @@ class StageClock:
             owed: 1 if so; else, and for the other new steps, the end of one batch after the other in
                 flight lets the next be decided.
         """
-        cohorts, last, last_context = forecast
+        cohorts, last, last_context = forecast.cohorts, forecast.last_sequences, forecast.last_context
         if self._is_simple and len(cohorts) == 1:
             # Without host time a step starts when the one before has ended (or now, if none is in flight).
             count, context = cohorts[0]
@@ -135,7 +135,7 @@ class StageClock:
 
     def _price(self, forecast: Forecast, schedules: int) -> list[list[int]]:
         """Durations of each new step, a list a stage."""
-        cohorts, last, last_context = forecast
+        cohorts, last, last_context = forecast.cohorts, forecast.last_sequences, forecast.last_context
         if len(cohorts) > 1:
             return self._price_in_turns(forecast, schedules)
         count, context = cohorts[0]

@@ -15,6 +15,7 @@ from typing import Any
 
 from simpy import Environment, Event
 
+from simserve.engine.alarm import Alarm
 from simserve.engine.clock import Plan, StageClock
 from simserve.engine.step_log import StepRecorder
 from simserve.errors import SimulationError
@@ -33,16 +34,6 @@ _MOST_PREEMPTIONS = 10_000
 _SHORTEST_REACH, _LONGEST_REACH = 8, 4096
 
 Ended = Callable[["Instance", Sequence, int, str], None]
-
-
-class _Wake(Event):
-    """An event that calls one function; made by the million, so without `Event`'s own constructor."""
-
-    def __init__(self, env: Environment, call: Callable[[Event], None]) -> None:
-        self.env = env
-        self.callbacks = [call]
-        self._value = None
-        self._ok = True
 
 
 class Instance:
@@ -103,7 +94,9 @@ class Instance:
         self._silent = 0
         self._owed = 0
         self._reach = _SHORTEST_REACH
-        self._wake: Event | None = None
+        # What will wake it, None while it waits for a request; one that has rung serves again.
+        self._wake: Alarm | None = None
+        self._spare: Alarm | None = None
         self._priority = _FIRST_ENGINE_PRIORITY + index
 
     # -- requests in and out ------------------------------------------------------------------------------
@@ -157,17 +150,23 @@ class Instance:
             if passed < self._silent:
                 self._reach = max(_SHORTEST_REACH, 2 * passed)
                 self._silent = passed
-                self._wake.callbacks = []  # nobody listens to the old one when its time comes
+                self._wake.silence()
                 self._wake_at(ends[passed])
 
     def _wake_at(self, time_ns: int) -> None:
         """Set the one wake-up that counts."""
         env = self.env
-        self._wake = event = _Wake(env, self._on_wake)
-        env.schedule(event, self._priority, time_ns - env.now)  # type: ignore[arg-type]
+        alarm = self._spare
+        if alarm is None:
+            alarm = Alarm(env, self._on_wake)
+        else:
+            self._spare = None
+        self._wake = alarm
+        alarm.set(time_ns - env.now, self._priority)  # type: ignore[arg-type]
 
     def _on_wake(self, _: Event) -> None:
         now: int = self.env.now  # type: ignore[assignment]
+        self._spare = self._wake
         silent = self._silent
         if silent or self._owed:
             if silent == self._planned:
@@ -308,7 +307,7 @@ class Instance:
                 start = plan.start_of(in_flight, plain)
                 running, count = len(scheduler.running), plan.last_count
                 recorder.record_decodes(first + plain, 1, start, count, running, waiting, last_used)
-        self.log.end_ns.extend(ends[in_flight : in_flight + schedules])
+        self._recorder.record_ends(ends[in_flight : in_flight + schedules])
         self._clock.follow(plan, in_flight, schedules)
         if schedules > 1 or self._planned > 1:
             self.stretch_steps += schedules

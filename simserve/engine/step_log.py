@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from simserve.metrics.record import StepLog
+from simserve.metrics.record import StepLog, extend_column
 from simserve.scheduler.batch import Batch
 
-# Rows kept before they move to the columns of the log.
+# Rows, and ends, kept before they move to the columns of the log.
 _ROWS_KEPT = 256
+_ENDS_KEPT = 1024
 
 
 class StepRecorder:
     """Appends to a `StepLog`. Consecutive decode steps with the same batch and queue share a row.
 
-    Rows are kept as tuples and moved to the log's columns many at a time; `flush` moves the rest.
+    Rows (as tuples) and ends are moved to the log's columns many at a time; `flush` moves the rest.
 
     Attributes:
         decodes, waiting: Of the open row if it is one of decode steps (else decodes is -1): steps with the
@@ -23,6 +24,7 @@ class StepRecorder:
     def __init__(self, log: StepLog) -> None:
         self.log = log
         self._rows: list[tuple[int, ...]] = []
+        self._ends: list[int] = []
         # The open row: first step, start, prefill tokens, decodes, running, waiting, used blocks; its steps.
         self._open: tuple[int, int, int, int, int, int, int] | None = None
         self.steps = 0
@@ -31,7 +33,7 @@ class StepRecorder:
 
     def record(self, batch: Batch, start_ns: int, end_ns: int) -> None:
         """Append one dispatched step."""
-        self.log.end_ns.append(end_ns)
+        self._ends.append(end_ns)
         decodes, waiting = batch.decodes, batch.waiting
         if decodes == self.decodes and waiting == self.waiting and not batch.chunks:
             self.steps += 1
@@ -42,6 +44,12 @@ class StepRecorder:
         )
         self.decodes = -1 if batch.chunks else decodes
         self.waiting = waiting
+
+    def record_ends(self, ends_ns: list[int]) -> None:
+        """Append the ends of the next steps."""
+        self._ends += ends_ns
+        if len(self._ends) >= _ENDS_KEPT:
+            self._move_ends()
 
     def record_decodes(
         self, step: int, steps: int, start_ns: int, decodes: int, running: int, waiting: int, used_blocks: int
@@ -68,6 +76,11 @@ class StepRecorder:
             self._rows.append((self.steps, *self._open))
             self._open = None
         self._move_rows()
+        self._move_ends()
+
+    def _move_ends(self) -> None:
+        extend_column(self.log.end_ns, self._ends)
+        self._ends.clear()
 
     def _move_rows(self) -> None:
         if not self._rows:
@@ -78,5 +91,5 @@ class StepRecorder:
             log.running, log.waiting, log.used_blocks,
         )  # fmt: skip
         for column, values in zip(columns, zip(*self._rows, strict=True), strict=True):
-            column.extend(values)
+            extend_column(column, values)
         self._rows.clear()

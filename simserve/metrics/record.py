@@ -6,11 +6,18 @@ Times are integer nanoseconds of the simulated clock. A step's number counts the
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from struct import pack
 
 
 def _int64() -> array[int]:
     return array("q")
+
+
+def extend_column(column: array[int], values: Sequence[int]) -> None:
+    """Append integers to a column; for hundreds at once several times as fast as `array.extend`."""
+    column.frombytes(pack(f"{len(values)}q", *values))
 
 
 # Status of a request at the end of the run.

@@ -170,8 +170,23 @@ def test_requests_without_a_session_go_to_the_fallback() -> None:
 def test_a_session_that_was_rejected_has_no_home_yet() -> None:
     router = _router("session_affinity", [Instance(0), Instance(5)])
     assert router.choose(_request(0, session="a"), 0) == 0
-    router.loads[0] = 9
-    assert router.choose(_request(1, session="a"), 0) == 1
+    for number in range(1, 10):
+        router.sent(_request(number), 0)
+    assert router.choose(_request(10, session="a"), 0) == 1
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 4)), max_size=200), st.lists(st.integers(0, 3)))
+def test_least_outstanding_finds_the_first_of_the_least_loaded(
+    changes: list[tuple[bool, int]], loads: list[int]
+) -> None:
+    router = _router("least_outstanding", [Instance(load) for load in (*loads, 0, 1)])
+    for number, (sends, index) in enumerate(changes):
+        index %= len(router.loads)
+        if sends:
+            router.sent(_request(number), index)
+        elif router.loads[index]:
+            router.ended(index)
+        assert router.choose(_request(number), 0) == router.loads.index(min(router.loads))
 
 
 PREFIX = [Segment(7, 0, 80)]

@@ -8,8 +8,6 @@ pressure, a chunk ahead of a decoder in the running list) goes step by step thro
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from simserve.kvcache.run_pool import RunPool
 from simserve.scheduler.batch import Batch
 from simserve.scheduler.vllm.cohort import Cohort
@@ -17,7 +15,7 @@ from simserve.scheduler.vllm.steady import SteadyScheduler
 from simserve.scheduler.vllm.stepwise import MEMORY, OTHER
 
 
-class Forecast(NamedTuple):
+class Forecast:
     """The decode batches of coming steps, for pricing.
 
     Attributes:
@@ -25,9 +23,12 @@ class Forecast(NamedTuple):
         last_sequences, last_context: The same for the very last step where it has fewer, else -1.
     """
 
-    cohorts: list[tuple[int, int]]
-    last_sequences: int
-    last_context: int
+    __slots__ = ("cohorts", "last_context", "last_sequences")
+
+    def __init__(self, cohorts: list[tuple[int, int]], last_sequences: int, last_context: int) -> None:
+        self.cohorts = cohorts
+        self.last_sequences = last_sequences
+        self.last_context = last_context
 
 
 class VllmScheduler(SteadyScheduler):
