@@ -37,6 +37,7 @@ HOT = (
     "scheduler/vllm/*.py",
     "engine/clock.py",
     "engine/instance.py",
+    "engine/loop.py",
     "engine/step_log.py",
     "cluster/cluster.py",
 )

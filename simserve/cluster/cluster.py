@@ -12,6 +12,7 @@ from simpy.events import NORMAL
 from simserve.cluster.routers import Router
 from simserve.engine.alarm import Alarm
 from simserve.engine.instance import Instance
+from simserve.engine.loop import EngineLoop
 from simserve.metrics.record import COMPLETED, FAILED, UNFINISHED, RequestLog, extend_column
 from simserve.scheduler.sequence import Sequence as Running
 from simserve.workload.client import Client
@@ -190,7 +191,7 @@ class Cluster:
 
     # -- ends -----------------------------------------------------------------------------------------------
 
-    def ended(self, instance: Instance, sequence: Running, now: int, reason: str) -> None:
+    def ended(self, instance: EngineLoop, sequence: Running, now: int, reason: str) -> None:
         """Record a request that an instance has completed or dropped, and release what waits for it."""
         sent: Sent = sequence.owner
         assert self._router is not None

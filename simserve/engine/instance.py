@@ -1,58 +1,39 @@
-"""One serving instance on the SimPy clock: schedule, time, complete, in vLLM's order.
+"""One serving instance: its engine's loop on the SimPy clock.
 
-One turn of the engine's loop: take what has arrived, schedule; while the queue of batches in flight has
-room, go on; else wait for the oldest batch and take its outputs. Where the scheduler promises that nothing
-can change for a while, the turns of that while are passed at once, when somebody looks: one SimPy event a
-stretch, none a step.
+Where the scheduler promises that nothing can change for a while, the turns of that while are passed at once,
+when somebody looks: one SimPy event a stretch, none a step.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from simpy import Environment, Event
 
 from simserve.engine.alarm import Alarm
 from simserve.engine.clock import Plan, StageClock
-from simserve.engine.step_log import StepRecorder
-from simserve.errors import SimulationError
-from simserve.metrics.record import StepLog
+from simserve.engine.loop import Ended, EngineLoop
 from simserve.scheduler.sequence import Sequence
 from simserve.scheduler.vllm.scheduler import VllmScheduler
 from simserve.workload.request import Request
 
 # SimPy priorities at one moment: arrivals and timers (1) come before engines, engines in order of index.
 _FIRST_ENGINE_PRIORITY = 2
-# Turns without a batch, with nothing in flight, after which the head of the queue is given up.
-_STUCK_TURNS = 3
-# A request that loses its blocks so often will never end (rule 14 of vLLM's decision logs).
-_MOST_PREEMPTIONS = 10_000
 # Steps priced ahead: doubled when a stretch runs to its end, cut back when an arrival cuts it.
 _SHORTEST_REACH, _LONGEST_REACH = 8, 4096
 
-Ended = Callable[["Instance", Sequence, int, str], None]
 
-
-class Instance:
+class Instance(EngineLoop):
     """One engine over its ranks.
 
     Args:
         env: The clock, in integer nanoseconds.
-        index: Number of the instance in the cluster.
-        scheduler: Its policy; the instance alone mutates it.
-        clock: Prices and orders its steps.
-        ended: Called with (instance, sequence, time, why it failed or "") when a request has ended.
+        index, scheduler, clock, ended, check: Of its engine, see `EngineLoop`.
         jump: Pass stretches at once. The result is the same without, only slower.
-        check: Check the KV bookkeeping after every turn of the loop.
 
     Attributes:
-        outstanding: Requests running and waiting.
-        log: Its steps.
         stretch_steps: Steps that were passed or awaited in stretches of more than one.
-        trace: If a list, (step, end, tokens, used blocks, waiting) of every step is appended: for tests.
     """
 
     def __init__(
@@ -66,29 +47,14 @@ class Instance:
         jump: bool = True,
         check: bool = False,
     ) -> None:
+        super().__init__(index, scheduler, clock, ended, check=check)
         self.env = env
-        self.index = index
-        self.scheduler = scheduler
-        self.outstanding = 0
         self.stretch_steps = 0
-        self.log = StepLog(index, scheduler.pool.num_blocks - 1)
-        self.trace: list[tuple[int, int, int, int, int, int]] | None = None
-        self._recorder = StepRecorder(self.log)
-        self._clock = clock
-        self._ended = ended
         self._jump = jump
-        self._check = check
-        self._depth = scheduler.config.queue_depth
         # Whether the batches in flight hold different sequences (a pipeline that schedules synchronously).
         self._rotates = not scheduler.config.async_scheduling
-        self._arrivals: list[tuple[Request, Any]] = []
-        self._cancelled: list[tuple[int, str]] = []
-        # Batches in flight, oldest first; False stands for a schedule() that found nothing to run, which
-        # takes a place in vLLM's queue too. The ends of the others are the first entries of the plan.
-        self._flying: deque[bool] = deque()
-        self._ends: list[int] = []
+        # The coming ends of a stretch, the batches in flight first.
         self._plan: Plan | None = None
-        self._taken = 0
         # Of the stretch: completions that pass silently, as planned and as left; a schedule owed before them.
         self._planned = 0
         self._silent = 0
@@ -188,7 +154,10 @@ class Instance:
                     if steps >= 0:
                         self._begin_stretch(steps, now, 1)
                         return
-        self._turn(now)
+        if self._turn(now):
+            self._plan_ahead(now)
+        else:
+            self._wake = None
 
     def settle(self) -> None:
         """Pass the turns whose time has come, so that the scheduler's state is as of now."""
@@ -197,60 +166,6 @@ class Instance:
             passed = bisect_left(self._plan.ends, self.env.now, 0, self._silent)
             if passed or self._owed:
                 self._pass(passed)
-
-    # -- the loop -----------------------------------------------------------------------------------------
-
-    def _turn(self, now: int) -> None:
-        """Go round the loop until it waits for a batch, or for a request."""
-        scheduler, flying = self.scheduler, self._flying
-        stuck = 0
-        while True:
-            if self._arrivals or self._cancelled:
-                self._take_input(now)
-            if scheduler.sequences:
-                batch = scheduler.schedule()
-                flying.append(batch is not None)
-                if batch is not None:
-                    end = self._clock.dispatch(batch, now)
-                    self._ends.append(end)
-                    self._recorder.record(batch, self._clock.start_ns, end)
-                    if self.trace is not None:
-                        tokens = (batch.decodes, batch.prefill_tokens)
-                        self.trace.append((batch.step, end, *tokens, batch.used_blocks, batch.waiting))
-                    if len(flying) < self._depth:
-                        continue
-                elif not self._ends:
-                    stuck += 1
-                    if stuck > _STUCK_TURNS:
-                        self._give_up(now)
-                        stuck = 0
-                if scheduler.preempted:
-                    self._watch_preemptions(now)
-            if not flying:
-                self._wake = None
-                return
-            if flying[0]:
-                break
-            flying.popleft()
-        if self._check:
-            scheduler.check_integrity()
-        self._plan_ahead(now)
-
-    def _take_input(self, now: int) -> None:
-        for request, owner in self._arrivals:
-            # vLLM's arrival_time: requests that arrive together still have an order.
-            self._taken += 1
-            self.scheduler.add(request, self._taken).owner = owner
-        self._arrivals.clear()
-        for request_id, reason in self._cancelled:
-            sequence = self.scheduler.abort(request_id)
-            if sequence is not None:
-                self._end(sequence, now, reason)
-        self._cancelled.clear()
-
-    def _end(self, sequence: Sequence, now: int, reason: str) -> None:
-        self.outstanding -= 1
-        self._ended(self, sequence, now, reason)
 
     # -- stretches ----------------------------------------------------------------------------------------
 
@@ -353,19 +268,3 @@ class Instance:
         """Bring log and scheduler up to now; nothing may happen afterwards."""
         self.settle()
         self._recorder.flush()
-
-    # -- progress -----------------------------------------------------------------------------------------
-
-    def _give_up(self, now: int) -> None:
-        """Fail the head of a queue that can never be served: nothing runs and it does not fit."""
-        head = self.scheduler.waiting.head() if self.scheduler.waiting else None
-        if head is None:
-            raise SimulationError(f"instance {self.index} has requests but can run none of them")
-        self.scheduler.abort(head.request.id)
-        self._end(head, now, "cannot be scheduled: its tokens do not fit into the KV pool")
-
-    def _watch_preemptions(self, now: int) -> None:
-        for sequence in list(self.scheduler.preempted):
-            if sequence.preemptions > _MOST_PREEMPTIONS:
-                self.scheduler.abort(sequence.request.id)
-                self._end(sequence, now, "preempted for ever: its tokens do not fit into the KV pool")

@@ -1,0 +1,131 @@
+"""The loop of a serving engine: schedule, time, complete, in vLLM's order.
+
+One turn: take what has arrived, schedule; while the queue of batches in flight has room, go on; else wait
+for the oldest batch and take its outputs. `instance` puts the loop on the clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from simserve.engine.clock import StageClock
+from simserve.engine.step_log import StepRecorder
+from simserve.errors import SimulationError
+from simserve.metrics.record import StepLog
+from simserve.scheduler.sequence import Sequence
+from simserve.scheduler.vllm.scheduler import VllmScheduler
+from simserve.workload.request import Request
+
+# Turns without a batch, with nothing in flight, after which the head of the queue is given up.
+_STUCK_TURNS = 3
+# A request that loses its blocks so often will never end (rule 14 of vLLM's decision logs).
+_MOST_PREEMPTIONS = 10_000
+
+Ended = Callable[["EngineLoop", Sequence, int, str], None]
+
+
+class EngineLoop:
+    """What one engine does between two moments; it never waits.
+
+    Args:
+        index: Number of the instance in the cluster.
+        scheduler: Its policy; the engine alone mutates it.
+        clock: Prices and orders its steps.
+        ended: Called with (engine, sequence, time, why it failed or "") when a request has ended.
+        check: Check the KV bookkeeping after every turn of the loop.
+
+    Attributes:
+        outstanding: Requests running and waiting.
+        log: Its steps.
+        trace: If a list, (step, end, tokens, used blocks, waiting) of every step is appended: for tests.
+    """
+
+    def __init__(
+        self, index: int, scheduler: VllmScheduler, clock: StageClock, ended: Ended, *, check: bool = False
+    ) -> None:
+        self.index = index
+        self.scheduler = scheduler
+        self.outstanding = 0
+        self.log = StepLog(index, scheduler.pool.num_blocks - 1)
+        self.trace: list[tuple[int, int, int, int, int, int]] | None = None
+        self._recorder = StepRecorder(self.log)
+        self._clock = clock
+        self._ended = ended
+        self._check = check
+        self._depth = scheduler.config.queue_depth
+        self._arrivals: list[tuple[Request, Any]] = []
+        self._cancelled: list[tuple[int, str]] = []
+        # Batches in flight, oldest first; False stands for a schedule() that found nothing to run, which
+        # takes a place in vLLM's queue too. `_ends` are the ends of the others.
+        self._flying: deque[bool] = deque()
+        self._ends: list[int] = []
+        self._taken = 0
+
+    def _turn(self, now: int) -> bool:
+        """Go round the loop until it waits: for the oldest batch (True), or for a request (False)."""
+        scheduler, flying = self.scheduler, self._flying
+        stuck = 0
+        while True:
+            if self._arrivals or self._cancelled:
+                self._take_input(now)
+            if scheduler.sequences:
+                batch = scheduler.schedule()
+                flying.append(batch is not None)
+                if batch is not None:
+                    end = self._clock.dispatch(batch, now)
+                    self._ends.append(end)
+                    self._recorder.record(batch, self._clock.start_ns, end)
+                    if self.trace is not None:
+                        tokens = (batch.decodes, batch.prefill_tokens)
+                        self.trace.append((batch.step, end, *tokens, batch.used_blocks, batch.waiting))
+                    if len(flying) < self._depth:
+                        continue
+                elif not self._ends:
+                    stuck += 1
+                    if stuck > _STUCK_TURNS:
+                        self._give_up(now)
+                        stuck = 0
+                if scheduler.preempted:
+                    self._watch_preemptions(now)
+            if not flying:
+                return False
+            if flying[0]:
+                break
+            flying.popleft()
+        if self._check:
+            scheduler.check_integrity()
+        return True
+
+    def _take_input(self, now: int) -> None:
+        for request, owner in self._arrivals:
+            # vLLM's arrival_time: requests that arrive together still have an order.
+            self._taken += 1
+            self.scheduler.add(request, self._taken).owner = owner
+        self._arrivals.clear()
+        for request_id, reason in self._cancelled:
+            sequence = self.scheduler.abort(request_id)
+            if sequence is not None:
+                self._end(sequence, now, reason)
+        self._cancelled.clear()
+
+    def _end(self, sequence: Sequence, now: int, reason: str) -> None:
+        self.outstanding -= 1
+        self._ended(self, sequence, now, reason)
+
+    # -- progress -----------------------------------------------------------------------------------------
+
+    def _give_up(self, now: int) -> None:
+        """Fail the head of a queue that can never be served: nothing runs and it does not fit."""
+        head = self.scheduler.waiting.head() if self.scheduler.waiting else None
+        if head is None:
+            raise SimulationError(f"instance {self.index} has requests but can run none of them")
+        self.scheduler.abort(head.request.id)
+        self._end(head, now, "cannot be scheduled: its tokens do not fit into the KV pool")
+
+    def _watch_preemptions(self, now: int) -> None:
+        for sequence in list(self.scheduler.preempted):
+            if sequence.preemptions > _MOST_PREEMPTIONS:
+                self.scheduler.abort(sequence.request.id)
+                self._end(sequence, now, "preempted for ever: its tokens do not fit into the KV pool")
