@@ -12,15 +12,15 @@ from simserve.cost.timer import Chunk
 from simserve.kvcache.paged import NO_HITS
 from simserve.scheduler.batch import Batch, Entry
 from simserve.scheduler.config import SchedulerConfig
-from simserve.scheduler.sequence import FINISHED, PREEMPTED, RUNNING, Sequence
+from simserve.scheduler.sequence import PREEMPTED, RUNNING, Sequence
 from simserve.scheduler.vllm.observation import Observation
-from simserve.scheduler.vllm.requests import RequestTable
+from simserve.scheduler.vllm.outputs import OutputScheduler
 
 # Why admission stopped in the last schedule(); decides for how long that holds.
 EMPTY, SEATS, MEMORY, OTHER = range(4)
 
 
-class StepwiseScheduler(RequestTable):
+class StepwiseScheduler(OutputScheduler):
     """`schedule()` picks the next batch, `complete(batch)` takes its outputs; several may be in flight.
 
     Args:
@@ -42,7 +42,6 @@ class StepwiseScheduler(RequestTable):
         self._blocked_free = 0
         self.blocked_stream: int | None = None
         speculative = config.speculative
-        self._drafts = speculative.num_speculative_tokens if speculative else 0
         self._lookahead = speculative.lookahead_tokens if speculative else 0
         windows = [group.window for group in config.kv_groups if group.window]
         self._window = min(windows) if windows else None
@@ -242,70 +241,6 @@ class StepwiseScheduler(RequestTable):
         batch.running = len(self.running)
         batch.waiting = len(self.waiting)
         batch.used_blocks = self.pool.num_blocks - 1 - self.pool.num_free
-
-    def complete(self, batch: Batch | None = None) -> list[Sequence]:
-        """Take the outputs of the oldest batch in flight; returns the sequences that ended with it.
-
-        Those leave and free their blocks.
-        """
-        oldest = self._in_flight.popleft()
-        assert batch is None or oldest is batch, "batches complete in the order in which they were scheduled"
-        return self._complete_entries(oldest)
-
-    def _complete_entries(self, batch: Batch) -> list[Sequence]:
-        ended = []
-        for entry in batch.entries:
-            sequence = entry.sequence
-            if sequence.status == FINISHED or not entry.samples:
-                continue
-            generated = 1
-            if entry.drafts:
-                accepted = self.config.speculative.accept(  # type: ignore[union-attr]
-                    sequence.request.id, sequence.verified_steps, entry.drafts
-                )
-                sequence.verified_steps += 1
-                generated += accepted
-                rejected = entry.drafts - accepted
-                if sequence.computed > 0:
-                    sequence.computed -= rejected
-                if sequence.inflight > 0:
-                    sequence.inflight -= rejected
-            if self._take_outputs(sequence, generated, batch):
-                ended.append(sequence)
-        return ended
-
-    def _take_outputs(self, sequence: Sequence, generated: int, batch: Batch) -> bool:
-        """Append output tokens; returns whether the sequence has ended."""
-        generated = min(generated, sequence.limit - sequence.outputs)
-        if batch.observed:
-            batch.observed.tokens_out[sequence.request.id] = generated
-        sequence.note_tokens(batch.step, generated)
-        if self.config.async_scheduling:
-            sequence.inflight -= generated
-        if sequence.outputs >= sequence.limit:
-            sequence.finish_step = batch.step
-            self._finish(sequence)
-            return True
-        if self.config.async_scheduling:
-            if sequence.status == RUNNING and sequence.cohort is None:
-                self.cache.publish(sequence, sequence.computed - sequence.inflight)
-        elif self._drafts:
-            sequence.drafts = self._drafts
-        return False
-
-    def _finish(self, sequence: Sequence) -> None:
-        if self.config.async_scheduling and sequence.status == RUNNING:
-            self.cache.publish(sequence, sequence.computed - sequence.inflight)
-        if sequence.spans is not None:
-            if sequence.status == RUNNING:
-                sequence.close_tenure(sequence.finish_step, sequence.known - sequence.join_tokens - 1)
-            else:
-                sequence.spans.pop()  # it ended by the token that was in flight when it was preempted
-        if sequence.status == RUNNING:
-            self.running.remove(sequence)
-        else:
-            self.waiting.discard(sequence)
-        self._end(sequence)
 
     def horizon(self, owed: int = 0) -> int:
         """Return how many completions can pass unseen; see `VllmScheduler.horizon`. Here: none."""
