@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from simpy import Environment, Event
 from simpy.core import StopSimulation
 
-from simserve.cluster.cluster import Cluster, PoolState, Progress
+from simserve.cluster.cluster import Cluster, PoolState
+from simserve.cluster.recorder import Progress
 from simserve.engine.instance import Instance
 from simserve.metrics.result import Result
 from simserve.metrics.run_info import measure_run

@@ -40,6 +40,7 @@ HOT = (
     "engine/loop.py",
     "engine/step_log.py",
     "cluster/cluster.py",
+    "cluster/recorder.py",
 )
 # A compiled subclass of deque crashes at run time.
 LEFT_PLAIN = ("scheduler/waiting.py",)

@@ -9,18 +9,15 @@ from dataclasses import dataclass
 from simpy import Environment, Event
 from simpy.events import NORMAL
 
+from simserve.cluster.recorder import Progress, RequestRecorder, Sent
 from simserve.cluster.routers import Router
 from simserve.engine.alarm import Alarm
 from simserve.engine.instance import Instance
 from simserve.engine.loop import EngineLoop
-from simserve.metrics.record import COMPLETED, FAILED, UNFINISHED, RequestLog, extend_column
+from simserve.metrics.record import COMPLETED, FAILED, UNFINISHED
 from simserve.scheduler.sequence import Sequence as Running
 from simserve.workload.client import Client
 from simserve.workload.request import Request
-
-Progress = Callable[[int, int, int], None]
-# Rows kept before they move to the columns of the log; as often the progress function is called.
-_ROWS_KEPT = 256
 
 
 @dataclass(slots=True)
@@ -40,18 +37,6 @@ class PoolState:
     max_model_len: int
     queue_limit: int | None = None
     shed: bool = False
-
-
-class Sent:
-    """A request on its way: what the client knows of it."""
-
-    __slots__ = ("failed_ns", "instance", "request", "sent_ns")
-
-    def __init__(self, request: Request, sent_ns: int) -> None:
-        self.request = request
-        self.sent_ns = sent_ns
-        self.instance = -1
-        self.failed_ns = -1
 
 
 class Cluster:
@@ -80,7 +65,8 @@ class Cluster:
     ) -> None:
         self.env = env
         self.pools = pools
-        self.log = RequestLog()
+        self._recorder = RequestRecorder(total, progress)
+        self.log = self._recorder.log
         self.instances: list[Instance] = []
         self._pool_of: list[PoolState] = []
         self._client = client
@@ -88,8 +74,6 @@ class Cluster:
         self._coming: Iterator[Request] = iter(())
         # Read from the workload, and due later.
         self._next: Request | None = None
-        self._total = total
-        self._progress = progress
         self._in_flight: dict[int, Sent] = {}
         # Due, and held back by the client's own cap.
         self._held: deque[Request] = deque()
@@ -97,7 +81,6 @@ class Cluster:
         self._thinking: dict[int, Request] = {}
         self._router: Router | None = None
         self._arrival = Alarm(env, self._arrive)
-        self._rows: list[tuple[int | str, ...]] = []
 
     def connect(self, router: Router) -> None:
         """Set the router, and take the pools' instances over from it."""
@@ -197,14 +180,14 @@ class Cluster:
         assert self._router is not None
         self._router.ended(instance.index)
         if sent.failed_ns >= 0:
-            self._record(sent, sequence, FAILED, "timeout", sent.failed_ns)
+            self._recorder.record(sent, sequence, FAILED, "timeout", sent.failed_ns)
             self._drop_follow_ups(sent.request, sent.failed_ns)
             return
         if reason:
-            self._record(sent, sequence, FAILED, reason, now)
+            self._recorder.record(sent, sequence, FAILED, reason, now)
             self._drop_follow_ups(sent.request, now)
         else:
-            self._record(sent, sequence, COMPLETED, sequence.reason, now)
+            self._recorder.record(sent, sequence, COMPLETED, sequence.reason, now)
             for request in sent.request.follow_ups:
                 self._think(request)
         del self._in_flight[sent.request.id]
@@ -222,7 +205,7 @@ class Cluster:
 
     def _fail(self, sent: Sent, reason: str) -> None:
         """Record a request that never reached an instance."""
-        self._record(sent, None, FAILED, reason, sent.sent_ns)
+        self._recorder.record(sent, None, FAILED, reason, sent.sent_ns)
         self._drop_follow_ups(sent.request, sent.sent_ns)
         if self._held:
             self._call_in(0, self._send_held)
@@ -230,7 +213,7 @@ class Cluster:
     def _drop_follow_ups(self, request: Request, now: int) -> None:
         """A session ends with its first failure: its later turns would ask about answers never given."""
         for follow_up in request.follow_ups:
-            self._record(Sent(follow_up, now), None, FAILED, "an earlier turn failed", now)
+            self._recorder.record(Sent(follow_up, now), None, FAILED, "an earlier turn failed", now)
             self._drop_follow_ups(follow_up, now)
 
     def stop(self) -> None:
@@ -246,60 +229,14 @@ class Cluster:
             sequence = None
             if sent.instance >= 0:
                 sequence = self.instances[sent.instance].scheduler.sequences.get(sent.request.id)
-            self._record(sent, sequence, UNFINISHED, "the run was stopped", -1)
+            self._recorder.record(sent, sequence, UNFINISHED, "the run was stopped", -1)
             self._leave_follow_ups(sent.request)
-        self._move_rows()
+        self._recorder.flush()
 
     def _leave_follow_ups(self, request: Request) -> None:
         for follow_up in request.follow_ups:
-            self._record(Sent(follow_up, follow_up.arrival_ns), None, UNFINISHED, "never sent", -1)
+            self._recorder.record(Sent(follow_up, follow_up.arrival_ns), None, UNFINISHED, "never sent", -1)
             self._leave_follow_ups(follow_up)
-
-    def _record(self, sent: Sent, sequence: Running | None, status: str, reason: str, end_ns: int) -> None:
-        """Note a request's end; rows are kept as tuples and moved to the log's columns many at a time."""
-        request = sent.request
-        if sequence is None:
-            state = (0, 0, -1, -1, -1, 0)
-        else:
-            state = (
-                sequence.outputs,
-                max(0, sequence.cached_tokens),
-                sequence.first_step,
-                sequence.first_token_step,
-                sequence.finish_step if status == COMPLETED else -1,
-                sequence.preemptions,
-            )
-            if sequence.token_steps is not None:
-                self.log.token_steps[request.id] = sequence.token_steps
-            if sequence.spans is not None:
-                self.log.spans[request.id] = sequence.spans
-        self._rows.append(
-            (
-                request.id, request.session, request.tenant, request.slo_class, sent.sent_ns,
-                request.prompt_tokens, sent.instance, end_ns, status, reason, *state,
-            )
-        )  # fmt: skip
-        if len(self._rows) >= _ROWS_KEPT:
-            self._move_rows()
-            if self._progress is not None:
-                self._progress(end_ns, len(self.log.request_id), self._total)
-
-    def _move_rows(self) -> None:
-        if not self._rows:
-            return
-        log = self.log
-        columns = (
-            log.request_id, log.session, log.tenant, log.slo_class, log.arrival_ns,
-            log.prompt_tokens, log.instance, log.end_ns, log.status, log.reason,
-            log.output_tokens, log.cached_tokens, log.first_step, log.first_token_step, log.finish_step,
-            log.preemptions,
-        )  # fmt: skip
-        for column, values in zip(columns, zip(*self._rows, strict=True), strict=True):
-            if isinstance(column, list):
-                column.extend(values)
-            else:
-                extend_column(column, values)  # type: ignore[arg-type]
-        self._rows.clear()
 
 
 def _sheddable(sequence: Running) -> tuple[int, float, int]:
