@@ -4,9 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= build/quickstart
+DATA ?= $(or $(SIMSERVE_DATA),../shared/data)
+DATE ?= $(shell date -u +%F)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow compile bench format clean
+.PHONY: help run test test-slow calibration validate compile bench format clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +30,12 @@ test: $(STAMP) ## Set up and pass the tests: style, types, behaviour.
 
 test-slow: $(STAMP) ## The tests that take minutes.
 	$(BIN)/python -m pytest -m slow
+
+calibration: $(STAMP) ## Fit hardware/calibration/*.yaml again, from the tables in DATA/kernels.
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/simserve calibrate fit $(DATA)/kernels --hardware all --out hardware/calibration --date $(DATE) --provenance "measured kernels of aiconfigurator, Vidur, LLMServingSim, InferSim, LLMCompass and apex_plus"
+
+validate: $(STAMP) ## Simulate the real servers of DATA/e2e and compare. VALIDATE='--html build/validate' draws.
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/simserve validate $(DATA)/e2e/*/ $(VALIDATE)
 
 compile: $(STAMP) ## Optional: compile the hot modules for big runs; the results are the same.
 	$(BIN)/python tools/compile.py

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from simserve.metrics.result import Result
     from simserve.registry import register
+    from simserve.report.roofline import roofline
     from simserve.scenario.loader import load_scenario
     from simserve.scenario.schema import Scenario
     from simserve.simulation import simulate
@@ -48,6 +49,7 @@ _MODULES = {
     "load_scenario": "simserve.scenario.loader",
     "read_trace": "simserve.workload.trace",
     "register": "simserve.registry",
+    "roofline": "simserve.report.roofline",
     "simulate": "simserve.simulation",
 }
 
@@ -69,6 +71,7 @@ __all__ = [
     "load_scenario",
     "read_trace",
     "register",
+    "roofline",
     "simulate",
 ]
 

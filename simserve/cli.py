@@ -50,6 +50,13 @@ class Catalog(StrEnum):
     TRACES = "traces"
 
 
+class Pricing(StrEnum):
+    """Where `validate` takes step times from."""
+
+    ANALYTIC = "analytic"
+    MEASURED = "measured"
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"simserve {__version__}")
@@ -127,6 +134,115 @@ def schema() -> None:
     typer.echo(dumps(json_schema(), indent=2))
 
 
+@app.command(
+    epilog="Example: simserve roofline llama-3.1-70b --hardware h100-sxm --tp 4 --batch 32 --context 4096"
+)
+def roofline(
+    model: Annotated[str, typer.Argument(help="Catalog name, or a Hugging Face config.json.")],
+    hardware: Annotated[str, typer.Option(help="Accelerator: catalog name, or its YAML file.")],
+    batch: Annotated[int, typer.Option(min=0, help="Requests that decode one token each.")] = 1,
+    context: Annotated[int, typer.Option(min=0, help="KV tokens that each of them reads.")] = 1024,
+    prefill: Annotated[int, typer.Option(min=0, help="Tokens of a prompt in the same step.")] = 0,
+    tensor_parallel_size: Annotated[
+        int, typer.Option("--tensor-parallel-size", "--tp", min=1, help="Ranks of a stage.")
+    ] = 1,
+    pipeline_parallel_size: Annotated[
+        int, typer.Option("--pipeline-parallel-size", "--pp", min=1, help="Pipeline stages.")
+    ] = 1,
+    data_parallel_size: Annotated[
+        int, typer.Option("--data-parallel-size", "--dp", min=1, help="Ranks with a batch each.")
+    ] = 1,
+    enable_expert_parallel: Annotated[
+        bool, typer.Option("--enable-expert-parallel", "--ep", help="Spread whole experts over the ranks.")
+    ] = False,
+    dtype: Annotated[str | None, typer.Option(help="Of the weights, as in vLLM.")] = None,
+    quantization: Annotated[str | None, typer.Option(help="Of the weights, as in vLLM.")] = None,
+    kv_cache_dtype: Annotated[str | None, typer.Option(help="Of the KV cache, as in vLLM.")] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="PROFILE", help="Add an engine's host time: vllm-0.19.")
+    ] = None,
+    what_if: Annotated[
+        str | None, typer.Option(metavar="RATES", help="A second column: bandwidth=2x,flops=1.5x,link=0.5x.")
+    ] = None,
+    flash_block: Annotated[
+        str | None, typer.Option(metavar="SIZES", help="Try FlashAttention blocks on the prompt: 64,128x64.")
+    ] = None,
+    tables: Annotated[
+        list[str] | None, typer.Option(metavar="PATH", help="Look kernels up in these measured tables first.")
+    ] = None,
+    aic: Annotated[
+        str | None,
+        typer.Option(metavar="BACKEND", help="... in aiconfigurator-core's tables of this backend."),
+    ] = None,
+    html: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Draw the roofline into this file.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Take one step apart: work, time and distance from the peaks of every operator."""
+    from simserve.report.roofline import roofline as find_roofline
+    from simserve.roofline_cli import measured_cost, print_roofline
+
+    found = find_roofline(
+        model,
+        hardware,
+        batch=batch,
+        context=context,
+        prefill=prefill,
+        tensor_parallel_size=tensor_parallel_size,
+        pipeline_parallel_size=pipeline_parallel_size,
+        data_parallel_size=data_parallel_size,
+        enable_expert_parallel=enable_expert_parallel,
+        dtype=dtype,
+        quantization=quantization,
+        kv_cache_dtype=kv_cache_dtype,
+        host=host,
+        cost=measured_cost(tables or (), aic),
+        what_if=what_if,
+        flash_block=flash_block,
+    )
+    print_roofline(found, as_json=json, html=html)
+
+
+@app.command(epilog="Example: simserve validate runs/h100-qwen3-14b runs/h100-llama-2-7b --html out")
+def validate(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN_DIR...",
+            help="Folders with run.yaml and measured.csv.gz, or results of vllm bench serve --save-detailed.",
+        ),
+    ],
+    scenario: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The servers that a vllm bench result was measured on.")
+    ] = None,
+    cost: Annotated[Pricing, typer.Option(help="Where step times come from.")] = Pricing.ANALYTIC,
+    tables: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH", help="Measured kernels; without it those of aiconfigurator-core."),
+    ] = None,
+    json: Json = False,
+    html: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Write a page of plots for each run into this folder.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if a figure is outside its bound.")
+    ] = False,
+) -> None:
+    """Simulate what real servers ran and compare with what they measured."""
+    from simserve.validate_cli import validate_runs
+
+    validate_runs(
+        runs,
+        scenario=scenario,
+        cost=cost.value,
+        tables=tables or (),
+        as_json=json,
+        html=html,
+        strict=strict,
+    )
+
+
 @app.command(epilog="Example: simserve conformance vllm logs/")
 def conformance(
     engine: Annotated[str, typer.Argument(help="The engine whose logs these are: vllm.")],
@@ -165,6 +281,17 @@ def trace(context: typer.Context) -> None:
     from simserve.trace_cli import app as trace_app
 
     trace_app(args=context.args, prog_name="simserve trace")
+
+
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def calibrate(context: typer.Context) -> None:
+    """Fit the cost model to measured kernels, or compare measured kernels with it: fit, check."""
+    from simserve.calibrate_cli import app as calibrate_app
+
+    calibrate_app(args=context.args, prog_name="simserve calibrate")
 
 
 def main() -> None:

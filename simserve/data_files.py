@@ -31,7 +31,7 @@ def data_folder(kind: str) -> Path:
     raise InputError(f"this installation of simserve has no folder {kind!r}; install it again")
 
 
-def find_file(path: str | Path, beside: Path | None = None) -> Path:
+def find_file(path: str | Path, beside: Path | None = None, *, or_folder: bool = False) -> Path:
     """Find a file named in a scenario: beside the scenario, in the working directory, in the package's data.
 
     A package path starts with its kind (`traces/chat.csv.gz`), as it does in a checkout.
@@ -39,13 +39,14 @@ def find_file(path: str | Path, beside: Path | None = None) -> Path:
     Args:
         path: Absolute, or relative to one of the three places.
         beside: The scenario's file or its folder, if there is one.
+        or_folder: A folder will do too.
 
     Raises:
         InputError: If it is in none of the places; the message names them.
     """
     wanted = Path(path).expanduser()
     if wanted.is_absolute():
-        if wanted.is_file():
+        if wanted.is_file() or (or_folder and wanted.is_dir()):
             return wanted
         raise InputError(f"file not found: {wanted}")
     places: list[tuple[str, Path]] = []
@@ -56,6 +57,7 @@ def find_file(path: str | Path, beside: Path | None = None) -> Path:
     if kind in KINDS:
         places.append(("in the package's data", data_folder(kind).parent))
     for _, folder in places:
-        if (folder / wanted).is_file():
-            return folder / wanted
+        found = folder / wanted
+        if found.is_file() or (or_folder and found.is_dir()):
+            return found
     raise InputError(f"file not found: {path} (sought {', '.join(place for place, _ in places)})")

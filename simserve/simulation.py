@@ -40,6 +40,7 @@ def simulate(
     check: bool = False,
     jump: bool = True,
     watch: Callable[[Cluster], None] | None = None,
+    workload: Workload | None = None,
 ) -> Result:
     """Run a scenario to its end, or until it is interrupted (then the result is marked partial).
 
@@ -49,6 +50,7 @@ def simulate(
         check: Check the KV bookkeeping of every instance after each turn of its loop (slow).
         jump: Pass stretches in which nothing changes at once; False steps through them, with equal results.
         watch: Called with the cluster before it starts, to attach observers.
+        workload: Requests in place of those that the scenario's `workload` describes.
 
     Raises:
         InputError: If the scenario names something that does not exist or cannot work.
@@ -57,7 +59,8 @@ def simulate(
     """
     started_s = time.perf_counter()
     plans = [plan_engine(scenario, index) for index in range(len(scenario.pools))]
-    workload = build_workload(scenario.workload, seed=scenario.seed, find_file=_finder(scenario))
+    if workload is None:
+        workload = build_workload(scenario.workload, seed=scenario.seed, find_file=_finder(scenario))
     env = Environment(0)
     cluster = _build_cluster(env, scenario, plans, workload, progress, check=check, jump=jump)
     if watch is not None:

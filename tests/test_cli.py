@@ -15,6 +15,7 @@ from statistics import median
 import pytest
 import typer.main
 
+from simserve.calibrate_cli import app as calibrate_app
 from simserve.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -182,7 +183,7 @@ def test_ctrl_c_writes_what_is_complete(tmp_path: Path) -> None:
 def test_every_command_has_help_with_an_example() -> None:
     group = typer.main.get_group(app)
     for name, command in group.commands.items():
-        if name == "trace":
+        if name in ("trace", "calibrate"):
             continue
         assert command.help, name
         assert command.epilog is not None, name
@@ -198,6 +199,17 @@ def test_the_reference_names_every_command_and_option() -> None:
             for option in parameter.opts:
                 if option.startswith("--"):
                     assert option in section, f"{name} {option}"
+
+
+def test_the_page_of_calibrate_names_every_option() -> None:
+    page = (ROOT / "docs" / "reference" / "calibrate.md").read_text()
+    for name, command in typer.main.get_group(calibrate_app).commands.items():
+        section = page.split(f"## `simserve calibrate {name} ")[1].split("\n## ")[0]
+        assert command.epilog is not None, name
+        for parameter in command.params:
+            for option in parameter.opts:
+                if option.startswith("--"):
+                    assert f"`{option}" in section, f"{name} {option}"
 
 
 def test_start_up_is_quick() -> None:

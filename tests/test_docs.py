@@ -71,3 +71,19 @@ def test_the_engine_of_the_guide_serves_short_prompts_first(tmp_path: Path) -> N
         words = ("run", "scenarios/overload.yaml", "--json", "--set", f"pools.0.engine={options}")
         medians.append(json.loads(run_cli(*words, folder=tmp_path))["median_ttft_ms"])
     assert medians[1] < medians[0] / 2
+
+
+def test_the_rooflines_of_the_guide_are_drawn(tmp_path: Path) -> None:
+    commands = [line for block in blocks("guides/roofline.md", "sh") for line in block.splitlines()]
+    outputs = [run_cli(*command.split()[1:], folder=tmp_path) for command in commands]
+    assert (tmp_path / "roofline.html").stat().st_size > 10_000
+    shown = blocks("guides/roofline.md", "text")
+    for text, output in zip(shown, (outputs[0], outputs[1], outputs[3]), strict=True):
+        names = {line.split()[0] for line in text.splitlines() if line.strip()}
+        assert names <= {line.split()[0] for line in output.splitlines() if line.strip()}
+    (python,) = blocks("guides/roofline.md", "python")
+    assert run_python(python, tmp_path).splitlines()[0].split()[1] in (
+        "compute",
+        "bandwidth",
+        "communication",
+    )

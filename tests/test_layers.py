@@ -32,7 +32,17 @@ LAYERS = (
     ("study",),
     ("report",),
     ("testing",),
-    ("trace_cli", "cli_run", "cli_list", "cli_conformance", "cli_import"),
+    (
+        "trace_cli",
+        "cli_run",
+        "cli_list",
+        "cli_conformance",
+        "cli_import",
+        "roofline_cli",
+        "validate_cli",
+        "cli_calibrate",
+        "calibrate_cli",
+    ),
     ("cli",),
     ("__main__",),
 )

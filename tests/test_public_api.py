@@ -26,6 +26,7 @@ PUBLIC = {
     "load_scenario",
     "read_trace",
     "register",
+    "roofline",
     "simulate",
 }
 

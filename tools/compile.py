@@ -30,6 +30,7 @@ DATA = ("hardware", "models", "scenarios", "traces")
 # whose base class users subclass.
 HOT = (
     "workload/request.py",
+    "cost/grid.py",
     "cost/roofline.py",
     "cost/timer.py",
     "kvcache/*.py",

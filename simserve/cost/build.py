@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from simserve.cost.calibration import (
-    GENERIC_ELEMENTWISE,
-    GENERIC_PREFILL_ATTENTION,
-    Calibration,
-    CalibrationNote,
-    read_calibration,
-)
+from simserve.cost.attention_prices import KernelAttention
+from simserve.cost.attention_tables import AttentionTables
+from simserve.cost.calibration_note import CalibrationNote
 from simserve.cost.collectives import Collectives, build_collectives
-from simserve.cost.kernels.roofline import Kernel, build_kernel
+from simserve.cost.fusion import default_fusion, fuse
+from simserve.cost.host import NO_HOST, HostTime
+from simserve.cost.kernel_calibration import KernelCalibration
+from simserve.cost.kernels.expert_load import RANDOM
+from simserve.cost.prices import KernelBook, OperatorPrices, engine_kernels
 from simserve.cost.roofline import RooflineTimer
 from simserve.cost.simple import ConstantTimer, LinearTimer
 from simserve.cost.stage_cost import OperatorTime, StageCost
@@ -22,12 +22,14 @@ from simserve.cost.timer import Chunk, StepTimer
 from simserve.devices.accelerator import Accelerator
 from simserve.errors import InputError, UnknownNameError
 from simserve.model.operators import StageOperators
+from simserve.model.parallelism import Parallelism
 from simserve.model.precision import Precision, resolve_precision
 from simserve.model.shape import ModelShape
 from simserve.model.stage import split_stages
 from simserve.model.stage_operators import list_operators
 
-KINDS = ("analytic", "constant", "linear")
+KINDS = ("analytic", "measured", "constant", "linear")
+OPERATOR_KINDS = ("analytic", "measured")
 
 
 class ExplainableTimer(StepTimer, Protocol):
@@ -51,9 +53,12 @@ class CostSpec:
     """How steps are timed; the scenario's key `cost`.
 
     Attributes:
-        kind: "analytic" (operators on a roofline), "constant" (`base_s` a step) or "linear".
+        kind: "analytic" (operators on a roofline), "measured" (the same, with kernels looked up in measured
+            tables first), "constant" (`base_s` a step) or "linear".
         base_s: Seconds of any step (constant and linear). With a pipeline: of each stage.
         per_prefill_token_s, per_decode_s, per_context_token_s: Linear only; see `LinearTimer`.
+        tables: Measured only: files of kernel tables, or folders of them.
+        aic: Measured only: backend whose tables of an installed aiconfigurator-core are read; None: none.
     """
 
     kind: str = "analytic"
@@ -61,6 +66,8 @@ class CostSpec:
     per_prefill_token_s: float = 0.0
     per_decode_s: float = 0.0
     per_context_token_s: float = 0.0
+    tables: tuple[str, ...] = ()
+    aic: str | None = None
 
 
 def build_timers(
@@ -70,10 +77,18 @@ def build_timers(
     *,
     tensor_parallel_size: int = 1,
     pipeline_parallel_size: int = 1,
+    data_parallel_size: int = 1,
+    enable_expert_parallel: bool = False,
+    all2all_backend: str = "allgather_reducescatter",
     dtype: str | None = None,
     quantization: str | None = None,
     kv_cache_dtype: str | None = None,
+    expert_skew: float = RANDOM,
+    host: HostTime = NO_HOST,
+    fusion: str | None = None,
     calibration: Mapping[str, Any] | None = None,
+    generic: Mapping[str, Any] | None = None,
+    kernels: KernelBook | None = None,
 ) -> list[ExplainableTimer]:
     """Build one timer a pipeline stage. Instances of the same kind can share them.
 
@@ -82,8 +97,14 @@ def build_timers(
         shape: The model.
         accelerator: What each rank runs on.
         tensor_parallel_size, pipeline_parallel_size: Ranks a stage, and stages.
+        data_parallel_size, enable_expert_parallel, all2all_backend: See `Parallelism`.
         dtype, quantization, kv_cache_dtype: vLLM's options; None is "auto".
-        calibration: The mapping of the accelerator's calibration file; None: generic efficiencies.
+        expert_skew: How tokens choose experts; see `OperatorPrices`.
+        host: Host time of a step; default: none.
+        fusion: Which operators ride in another's kernel (`simserve.cost.fusion`); None: as today's vLLM.
+        calibration: The mapping of the accelerator's calibration file; None: generic constants.
+        generic: The mapping of the generic tier's file; None: the kernel models' own.
+        kernels: Where kernels are looked up instead of in both.
 
     Raises:
         InputError: If the kind is unknown, a coefficient is out of range, or the model cannot be split.
@@ -91,7 +112,7 @@ def build_timers(
     if spec.kind not in KINDS:
         raise UnknownNameError("cost kind", spec.kind, KINDS)
     stages = split_stages(shape.num_layers, pipeline_parallel_size)
-    if spec.kind != "analytic":
+    if spec.kind not in OPERATOR_KINDS:
         return [_simple_timer(spec) for _ in stages]
     precision = resolve_precision(
         shape,
@@ -100,27 +121,55 @@ def build_timers(
         kv_cache_dtype=kv_cache_dtype,
         native_dtypes=frozenset(accelerator.peak_flops),
     )
-    constants = read_calibration(accelerator.name, calibration)
-    collectives = build_collectives(
-        accelerator,
-        tensor_parallel_size,
-        pipeline_parallel_size,
-        constants.all_reduce.get(tensor_parallel_size),
-    )
-    note = constants.note(gemm_key(precision))
+    book = kernels or _kernel_book(spec, accelerator, calibration, generic)
+    ranks = Parallelism(tensor_parallel_size, data_parallel_size, enable_expert_parallel, all2all_backend)
+    links = {
+        size: build_collectives(accelerator, size, pipeline_parallel_size, book)
+        for size in {ranks.tensor_parallel_size, ranks.expert_group}
+    }
+    prices = OperatorPrices(book, links, engine_kernels(accelerator), expert_skew)
+    note = describe_calibration(prices, precision)
+    if spec.kind == "measured":
+        note = _measured_note(spec, note)
     return [
         RooflineTimer(
             build_stage_cost(
-                list_operators(shape, stage, precision, tensor_parallel_size),
-                precision,
+                fuse(
+                    list_operators(shape, stage, precision, parallelism=ranks),
+                    fusion or default_fusion(accelerator),
+                    tensor_parallel=tensor_parallel_size > 1,
+                ),
                 accelerator,
-                constants,
-                collectives,
+                prices,
+                links[tensor_parallel_size],
+                host,
             ),
             note,
         )
         for stage in stages
     ]
+
+
+def _kernel_book(
+    spec: CostSpec,
+    accelerator: Accelerator,
+    calibration: Mapping[str, Any] | None,
+    generic: Mapping[str, Any] | None,
+) -> KernelBook:
+    if spec.kind == "analytic":
+        return KernelCalibration(accelerator, calibration, generic)
+    from simserve.cost.measured.kernels import MeasuredCalibration, find_sources
+
+    sources = find_sources(accelerator, spec.tables, spec.aic)
+    return MeasuredCalibration(accelerator, sources, calibration, generic)
+
+
+def _measured_note(spec: CostSpec, computed: CalibrationNote) -> CalibrationNote:
+    """Say where measured times are from, and what prices the kernels that they lack."""
+    names = [*spec.tables, *([f"aiconfigurator-core ({spec.aic})"] if spec.aic else [])]
+    error = "" if computed.error_percent is None else f", off by {computed.error_percent:.1f} % for GEMMs"
+    source = f"{', '.join(names)}; kernels not in there: {computed.source}{error}"
+    return CalibrationNote("measured", source, None, "")
 
 
 def _simple_timer(spec: CostSpec) -> LinearTimer:
@@ -138,41 +187,33 @@ def _simple_timer(spec: CostSpec) -> LinearTimer:
 
 def build_stage_cost(
     operators: StageOperators,
-    precision: Precision,
     accelerator: Accelerator,
-    calibration: Calibration,
-    collectives: Collectives,
+    prices: OperatorPrices,
+    links: Collectives,
+    host: HostTime = NO_HOST,
 ) -> StageCost:
-    """Choose the kernels of a stage.
+    """Choose what prices a stage's operators.
 
     Args:
         operators: From `list_operators`.
-        precision: The same precision.
         accelerator: Its peaks.
-        calibration: What its kernels achieve of them.
-        collectives: Of the stage's ranks.
+        prices: Of the operators whose work follows from the rows.
+        links: Of the tensor-parallel ranks.
+        host: Host time of a step.
     """
-    bandwidth = accelerator.memory_bandwidth_bytes_per_s
-    activation_peak = accelerator.peak_for(precision.activation)
-
-    def gemm(dtype: str, key: str) -> Kernel:
-        return build_kernel(calibration.gemm_constants(key), accelerator.peak_for(dtype), bandwidth)
-
-    kernels = {precision.activation: gemm(precision.activation, precision.activation)}
-    if precision.compute != precision.activation:
-        kernels[precision.compute] = gemm(precision.compute, gemm_key(precision))
-    return StageCost(
-        operators=operators,
-        gemm=kernels,
-        elementwise=build_kernel(GENERIC_ELEMENTWISE, activation_peak, bandwidth),
-        decode_attention=build_kernel(calibration.decode_attention, activation_peak, bandwidth),
-        prefill_attention=build_kernel(GENERIC_PREFILL_ATTENTION, activation_peak, bandwidth),
-        collectives=collectives,
+    attention = tuple(
+        AttentionTables(
+            entry,
+            KernelAttention(entry, prices.book, accelerator.architecture),
+            accelerator.peak_for(entry.dtype),
+            accelerator.memory_bandwidth_bytes_per_s,
+        )
+        for entry in operators.attention
     )
+    return StageCost(operators, accelerator, prices, attention, links, host)
 
 
-def gemm_key(precision: Precision) -> str:
-    """The dtype under which a calibration lists the model's main GEMMs."""
-    if precision.weights is None or precision.compute == precision.activation:
-        return precision.activation
-    return precision.weights.name
+def describe_calibration(prices: OperatorPrices, precision: Precision) -> CalibrationNote:
+    """Return what a model's step times rest on: the kernels of its main GEMMs."""
+    kernel = prices.gemm_kernel(precision.gemm_dtype)
+    return CalibrationNote(kernel.tier, kernel.source, kernel.error_percent, "its GEMMs, by cross-validation")

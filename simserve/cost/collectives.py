@@ -1,127 +1,134 @@
-"""Seconds of collectives and sends over the links that join the ranks."""
+"""Seconds of collectives and sends of one group of ranks, over the links that join them.
+
+Within a host or a scale-up domain a collective is one kernel (`kernels/collective.py`). A group on several
+hosts runs it in stages, as NCCL and DeepEP do: within each host, and across hosts between ranks of the same
+place.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
+from typing import Any, Protocol
 
 import numpy as np
 
-from simserve.cost.kernels.roofline import Array, smooth_maximum
+from simserve.cost.calibrate.communication import serving_variants
+from simserve.cost.fitted_kernel import FittedKernel
+from simserve.cost.kernel_calibration import KernelCalibration
+from simserve.cost.kernels.collective import (
+    ALL_GATHER,
+    ALL_REDUCE,
+    ALL_TO_ALL,
+    OPERATIONS,
+    REDUCE_SCATTER,
+    SEND,
+)
+from simserve.cost.kernels.form import Array
 from simserve.devices.accelerator import Accelerator
+from simserve.devices.topology import GPUS_PER_NODE, Link, group_link
 
-# Generic share of a link's rate, and the shortest all-reduce, from the measured all-reduces of
-# A100, H100, H200, B200 (NVLink: bus bandwidth 221/300 to 355/450 of the rate a direction, 4.2 to 7.6 us)
-# and L40S, RTX PRO 6000 (PCIe: 19/32 to 24/64; 5.3 us for two ranks, 6.4 us more for each further pair).
-_SCALE_UP_EFFICIENCY = 0.74
-_SCALE_UP_LATENCY_S = 5e-6
-_PCIE_EFFICIENCY = 0.4
-_PCIE_LATENCY_A_RANK_S = 3.2e-6
-# A two-shot all-reduce runs two phases, each with its own barrier.
-_TWO_SHOT_PHASES = 2.0
+# Message over which the slope of a send is taken.
+_LARGE_BYTES = 64e6
+# The norm that rides in an all-reduce reads the residual and writes both sums: three passes over the message.
+_NORM_PASSES = 3.0
+FAMILY = "communication"
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
-    """The link that a group of ranks talks over.
+class KernelBook(Protocol):
+    """Where kernels are looked up; see `KernelCalibration`."""
 
-    Attributes:
-        kind: Its name.
-        bytes_per_s: Physical rate, a direction and rank.
-        scale_up: NVLink and its like (True) or PCIe (False).
-    """
-
-    kind: str
-    bytes_per_s: float
-    scale_up: bool
-
-    @property
-    def achieved_bytes_per_s(self) -> float:
-        """Rate that a large transfer reaches (generic)."""
-        return self.bytes_per_s * (_SCALE_UP_EFFICIENCY if self.scale_up else _PCIE_EFFICIENCY)
-
-    def latency_s(self, ranks: int) -> float:
-        """Shortest collective among `ranks` (generic)."""
-        return _SCALE_UP_LATENCY_S if self.scale_up else _PCIE_LATENCY_A_RANK_S * ranks
+    def kernel(
+        self,
+        family: str,
+        dtype: str,
+        kv_dtype: str = "",
+        variant: str | Sequence[str] = "",
+        framework: str = "",
+    ) -> FittedKernel:
+        """Return what prices a kernel family."""
 
 
-def link_between(accelerator: Accelerator, ranks: int) -> Link:
-    """Return the link that joins `ranks` accelerators: the scale-up link within its domain, else PCIe."""
-    if 1 < ranks <= accelerator.link_domain:
-        return Link(accelerator.link_kind, accelerator.link_bytes_per_s, scale_up=True)
-    return Link("PCIe", accelerator.pcie_bytes_per_s, scale_up=False)
-
-
-@dataclass(frozen=True, slots=True)
-class AllReduceConstants:
-    """Form A3: the faster of one-shot and two-shot, each a p-norm of a latency and a transfer.
-
-    Attributes:
-        one_shot_s, two_shot_s: Latency of each.
-        one_shot_bytes_per_s, two_shot_bytes_per_s: Rates; a rank receives (n - 1) whole messages in
-            the one-shot form and 2 (n - 1) / n of one in the two-shot form.
-        p: Exponent of the p-norm.
-        error_percent: Mean absolute error of the fit; None where nothing was fitted.
-        source: Where the constants are from.
-    """
-
-    one_shot_s: float
-    one_shot_bytes_per_s: float
-    two_shot_s: float
-    two_shot_bytes_per_s: float
-    p: float = inf
-    error_percent: float | None = None
-    source: str = ""
-
-
-def generic_all_reduce(link: Link, ranks: int) -> AllReduceConstants:
-    """Constants for links that nobody has measured."""
-    rate, latency_s = link.achieved_bytes_per_s, link.latency_s(ranks)
-    return AllReduceConstants(latency_s, rate, _TWO_SHOT_PHASES * latency_s, rate)
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Collectives:
-    """Collectives among the tensor-parallel ranks of one stage, and sends to the next one.
+    """Collectives among the ranks of a group, and sends to the next pipeline stage.
 
     Attributes:
-        ranks: Tensor-parallel ranks.
-        link: What joins them.
-        constants: Of their all-reduce.
+        ranks: Of the group.
+        hosts: Hosts (or scale-up domains that span hosts) that the ranks are spread over.
+        link: What bounds the group.
         send_link: What joins a rank with its peer in the next stage.
+        within, across: Kernels by operation, of the ranks of one host and of one rank a host.
+        send_ranks: Ranks that this stage and the next one are together.
     """
 
     ranks: int
+    hosts: int
     link: Link
-    constants: AllReduceConstants
     send_link: Link
+    within: Mapping[str, FittedKernel]
+    across: Mapping[str, FittedKernel]
+    send_ranks: int = 2
+
+    @property
+    def local(self) -> int:
+        """Ranks of the group on one host."""
+        return -(-self.ranks // self.hosts)
+
+    def seconds(self, operation: str, message_bytes: Array) -> Array:
+        """Seconds of a collective, elementwise; 0 for one rank or no bytes.
+
+        Args:
+            operation: One of `kernels.collective.OPERATIONS`.
+            message_bytes: As `CollectiveForm` counts them for the whole group.
+        """
+        message = np.asarray(message_bytes, np.float64)
+        if self.ranks == 1:
+            return np.zeros_like(message)
+        busy = np.maximum(message, 1.0)
+        priced = self._one_host_s(operation, busy) if self.hosts == 1 else self._hosts_s(operation, busy)
+        return np.where(message > 0, priced, 0.0)
 
     def all_reduce_s(self, message_bytes: Array) -> Array:
-        """Seconds to sum messages of `message_bytes` over the ranks; 0 for one rank or no bytes."""
-        if self.ranks == 1:
-            return np.zeros_like(message_bytes)
-        c, n = self.constants, self.ranks
-        # No rank receives faster than its link.
-        one_rate = min(c.one_shot_bytes_per_s, self.link.bytes_per_s)
-        two_rate = min(c.two_shot_bytes_per_s, self.link.bytes_per_s)
-        one_transfer = message_bytes * ((n - 1) / one_rate)
-        two_transfer = message_bytes * (2 * (n - 1) / n / two_rate)
-        one_shot = smooth_maximum(np.full_like(message_bytes, c.one_shot_s), one_transfer, c.p)
-        two_shot = smooth_maximum(np.full_like(message_bytes, c.two_shot_s), two_transfer, c.p)
-        return np.where(message_bytes > 0, np.minimum(one_shot, two_shot), 0.0)
+        """Seconds to sum messages of `message_bytes` over the ranks."""
+        return self.seconds(ALL_REDUCE, message_bytes)
+
+    def all_reduce_norm_s(self, message_bytes: Array) -> Array:
+        """The same with the residual's addition and the norm in the kernel: no launch, but their passes."""
+        rate = self.within[ALL_REDUCE].device.bytes_per_s if self.ranks > 1 else np.inf
+        return self.all_reduce_s(message_bytes) + _NORM_PASSES * message_bytes / rate
 
     def all_gather_s(self, gathered_bytes: Array) -> Array:
         """Seconds until every rank has all `gathered_bytes`, of which it had its share."""
+        return self.seconds(ALL_GATHER, gathered_bytes)
+
+    def reduce_scatter_s(self, message_bytes: Array) -> Array:
+        """Seconds until every rank has its share of the sum of messages of `message_bytes`."""
+        return self.seconds(REDUCE_SCATTER, message_bytes)
+
+    def all_to_all_s(self, sent_bytes: Array) -> Array:
+        """Seconds until every rank has sent `sent_bytes`, a share to each rank."""
+        return self.seconds(ALL_TO_ALL, sent_bytes)
+
+    def ideal_s(self, operation: str, message_bytes: Array) -> Array:
+        """Seconds of what a rank must receive, at the group's link rate."""
         if self.ranks == 1:
-            return np.zeros_like(gathered_bytes)
-        received = gathered_bytes * (self.ranks - 1) / self.ranks
-        busy = self.link.latency_s(self.ranks) + received / self.link.achieved_bytes_per_s
-        return np.where(gathered_bytes > 0, busy, 0.0)
+            return np.zeros_like(message_bytes)
+        factor = 2.0 if operation == ALL_REDUCE else 1.0
+        return np.asarray(factor * message_bytes * (self.ranks - 1) / self.ranks / self.link.bytes_per_s)
+
+    def provenance(self, operation: str, message_bytes: Array) -> tuple[str, str, float | None]:
+        """Tier, source and stated error (percent) of what prices an operation on such messages."""
+        if self.ranks == 1:
+            return "given", "a single rank", None
+        kernel = self.within.get(operation) or self.within[ALL_REDUCE]
+        tier, source, error = kernel.provenance(_columns(message_bytes, self.ranks, across=False))
+        return tier, source if self.hosts == 1 else f"{source}, composed over {self.hosts} hosts", error
 
     def send_latency_s(self) -> float:
         """Fixed part of handing activations to the next stage."""
-        gather_s = self.link.latency_s(self.ranks) if self.ranks > 1 else 0.0
-        return self.send_link.latency_s(2) + gather_s
+        gather_s = float(self.all_gather_s(np.ones(1))[0])
+        return float(self._send_s(np.ones(1))[0]) + gather_s
 
     def send_s_a_byte(self) -> float:
         """Seconds for each byte handed to the next stage.
@@ -129,25 +136,83 @@ class Collectives:
         As vLLM does: each rank sends its share and the receivers gather the rest from their peers
         (`send_tensor_dict` with `all_gather_group`, vllm/distributed/parallel_state.py).
         """
-        gathered = (self.ranks - 1) / self.ranks / self.link.achieved_bytes_per_s
-        return 1.0 / self.ranks / self.send_link.achieved_bytes_per_s + gathered
+        large = np.full(1, _LARGE_BYTES)
+        whole_s = float(self._send_s(large / self.ranks)[0] + self.all_gather_s(large)[0])
+        return max(whole_s - self.send_latency_s(), 0.0) / _LARGE_BYTES
+
+    def _send_s(self, message_bytes: Array) -> Array:
+        kernels = self.across if self.send_link.kind == "network" else self.within
+        ranks = float(self.send_ranks if self.send_link.kind != "network" else 2)
+        return _price(kernels[SEND], message_bytes, ranks, across=kernels is self.across)
+
+    def _one_host_s(self, operation: str, message: Array) -> Array:
+        return _price(self.within[operation], message, self.ranks, across=False)
+
+    def _hosts_s(self, operation: str, message: Array) -> Array:
+        """Stages within the hosts and across them; see the module."""
+        within, across, local, hosts = self.within, self.across, self.local, self.hosts
+        if operation == ALL_TO_ALL:
+            # Rows for this host and rows for others travel at once.
+            near_s = _price(within[ALL_TO_ALL], message * local / self.ranks, local, across=False)
+            far_s = _price(across[ALL_TO_ALL], message, hosts, across=True)
+            return np.maximum(near_s, far_s)
+        part = message / local
+        far_s = _price(across[operation], part, hosts, across=True)
+        if operation == ALL_REDUCE:
+            scatter_s = _price(within[REDUCE_SCATTER], message, local, across=False)
+            return scatter_s + far_s + _price(within[ALL_GATHER], message, local, across=False)
+        return far_s + _price(within[operation], message, local, across=False)
+
+
+def _price(kernel: FittedKernel, message: Array, ranks: float, *, across: bool) -> Array:
+    if ranks <= 1:
+        return np.zeros_like(message)
+    return kernel.seconds(_columns(message, ranks, across=across))
+
+
+def _columns(message: Array, ranks: float, *, across: bool) -> dict[str, Array]:
+    return {
+        "bytes": message,
+        "ranks": np.full_like(message, ranks),
+        "across": np.full_like(message, 1.0 if across else 0.0),
+    }
 
 
 def build_collectives(
-    accelerator: Accelerator, ranks: int, stages: int, constants: AllReduceConstants | None
+    accelerator: Accelerator, ranks: int, stages: int = 1, book: KernelBook | None = None
 ) -> Collectives:
-    """Collectives of a tensor-parallel group of `ranks` in a pipeline of `stages`.
+    """Collectives of a group of `ranks` in a pipeline of `stages`.
 
     Args:
         accelerator: Its links.
-        ranks: Tensor-parallel ranks a stage.
-        stages: Pipeline stages; their ranks are neighbours in the scale-up domain while they fit.
-        constants: Measured constants of this group size; None: generic.
+        ranks: Of the group.
+        stages: Pipeline stages; their ranks are neighbours, in the same host while they fit.
+        book: Kernels of the accelerator; None: generic constants.
     """
-    link = link_between(accelerator, ranks)
+    kernels = book or KernelCalibration(accelerator)
+    domain = max(accelerator.link_domain, GPUS_PER_NODE)
+    # All kernels are looked up at once: a lookup is cheap, and the links of a stage rarely change.
     return Collectives(
         ranks=ranks,
-        link=link,
-        constants=constants or generic_all_reduce(link, ranks),
-        send_link=link_between(accelerator, ranks * stages) if stages > 1 else link,
+        hosts=-(-ranks // domain),
+        link=group_link(accelerator, ranks),
+        send_link=group_link(accelerator, ranks * stages if stages > 1 else max(ranks, 2)),
+        within={name: find_kernel(kernels, name, across=False) for name in OPERATIONS},
+        across={name: find_kernel(kernels, name, across=True) for name in OPERATIONS},
+        send_ranks=min(ranks * stages, domain) if stages > 1 else 2,
     )
+
+
+def find_kernel(book: KernelBook, operation: str, *, across: bool) -> FittedKernel:
+    """Return what prices an operation: its best measured kernel, else the generic constants."""
+    fits: Sequence[Any] = [fit for fit in getattr(book, "fits", ()) if fit.family == FAMILY]
+    variants = serving_variants(operation, {fit.variant for fit in fits}, across)
+    for variant in variants:
+        mine = [fit for fit in fits if fit.variant == variant]
+        best = min(mine, key=lambda fit: _DTYPES.index(fit.dtype) if fit.dtype in _DTYPES else len(_DTYPES))
+        return book.kernel(FAMILY, best.dtype, "", variant, best.framework)
+    return book.kernel(FAMILY, "bfloat16", "", operation)
+
+
+# Of messages, best first; their times differ little.
+_DTYPES = ("bfloat16", "float16", "")

@@ -1,16 +1,19 @@
-"""The analytic step timer: explicit operators, priced by calibrated rooflines, tabulated for speed.
+"""The analytic step timer: explicit operators, priced by calibrated kernel models, tabulated for speed.
 
 It stands in the simulator's innermost loop, so what depends on the number of tokens alone is tabulated
-once, and what depends on contexts is linear in them: a step costs a few additions and multiplications.
+once, and attention is piecewise linear in the contexts: a step costs a few look-ups and additions.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
 
-from simserve.cost.calibration import EXTRA_KEYS, QUERY_PADDING, CalibrationNote
+from simserve.cost.attention_tables import CONTEXT_KNOTS
+from simserve.cost.calibration_note import CalibrationNote
+from simserve.cost.grid import PairGrid, chunks_s
 from simserve.cost.stage_cost import OperatorTime, StageCost
 from simserve.cost.timer import Chunk
 
@@ -21,27 +24,64 @@ _TABLE_BLOCK = 512
 _ARRAY_STEPS = 24
 
 
+class ContextLine:
+    """Nanoseconds as a piecewise linear function of summed contexts, for one number of decodes.
+
+    Attributes:
+        bounds: Sums of context at which the pieces after the first begin.
+        starts, slopes: Of each piece: nanoseconds at context 0, and for each token.
+        least: The shortest step that the host allows.
+    """
+
+    __slots__ = ("bounds", "least", "slopes", "starts")
+
+    def __init__(self, decodes: int, seconds: list[float], base_ns: float, least: int) -> None:
+        knots = [knot * decodes for knot in CONTEXT_KNOTS]
+        values = [_NS * value for value in seconds]
+        # Below one token a request nothing falls any more; beyond the last knot the last slope goes on.
+        self.bounds: list[int] = knots[:-1]
+        self.starts: list[float] = [base_ns + values[0]]
+        self.slopes: list[float] = [0.0]
+        for index in range(1, len(knots)):
+            slope = (values[index] - values[index - 1]) / (knots[index] - knots[index - 1])
+            self.starts.append(base_ns + (values[index - 1] - slope * knots[index - 1]))
+            self.slopes.append(slope)
+        self.least = least
+
+    def at(self, context: int) -> float:
+        """Return the nanoseconds for one sum of contexts."""
+        piece = bisect_right(self.bounds, context)
+        return self.starts[piece] + self.slopes[piece] * context
+
+
 class RooflineTimer:
     """Times the steps of one pipeline stage; a `StepTimer`.
 
-    Every duration is `int(x + 0.5)` of a sum of non-negative float64 terms in ns, added in a fixed
-    order, by Python or by numpy alike, so that one step and many steps agree to the bit.
+    Every duration is the integer part of a sum of float64 terms in ns, added in a fixed order, by Python or
+    by numpy alike, so that one step and many steps agree to the bit.
 
     Attributes:
         calibration: What priced the steps, and its stated error.
     """
 
     __slots__ = (
-        "_chunk_groups",
+        "_chunk_grids",
         "_cost",
-        "_full_chunk",
-        "_full_ns",
-        "_query_ns",
+        "_decode_lines",
+        "_graph_end",
+        "_has_windows",
+        "_hidden_ns",
+        "_hidden_sequence_ns",
+        "_host_ns",
+        "_host_sequence_ns",
+        "_launch_ns",
+        "_mixed_lines",
         "_sample_ns",
         "_send_fixed_ns",
         "_send_token_ns",
         "_token_ns",
-        "_window_ns",
+        "_window_lines",
+        "_window_mixed_lines",
         "calibration",
     )
 
@@ -51,64 +91,97 @@ class RooflineTimer:
         # Index: tokens of the batch, and sampled rows; ns. The former carry the 0.5 of the rounding.
         self._token_ns: list[float] = []
         self._sample_ns: list[float] = []
-        groups = [cost.chunk_rates(entry) for entry in cost.operators.attention]
-        self._full_ns = _NS * sum(group.decode_key_s for group in groups if not group.window)
-        self._window_ns = _NS * sum(group.decode_key_s for group in groups if group.window)
-        self._query_ns = _NS * sum(group.decode_query_s for group in groups)
-        full = next((group for group in groups if not group.window), None)
-        self._full_chunk = (
-            (_NS * full.pair_s, _NS * full.history_s, _NS * full.key_s, _NS * full.query_s)
-            if full
-            else (0.0, 0.0, 0.0, 0.0)
-        )
-        self._chunk_groups = tuple(group for group in groups if group.window)
+        # By number of decodes. Whole steps that only decode; what decodes add to a step with chunks; and the
+        # layers with a window, in both.
+        self._decode_lines: dict[int, ContextLine] = {}
+        self._mixed_lines: dict[int, ContextLine] = {}
+        self._window_lines: dict[int, ContextLine] = {}
+        self._window_mixed_lines: dict[int, ContextLine] = {}
+        self._chunk_grids: list[PairGrid] = []
+        self._has_windows = any(tables.operator.window for tables in cost.attention)
+        host = cost.host
+        self._host_ns, self._host_sequence_ns = _NS * host.step_s, _NS * host.sequence_s
+        self._hidden_ns, self._hidden_sequence_ns = _NS * host.hidden_step_s, _NS * host.hidden_sequence_s
+        self._launch_ns = _NS * host.launch_s * cost.launches()
+        self._graph_end = host.graph_sizes[-1] if host.graph_sizes else 0
         per_token = cost.operators.send_bytes_a_token
         self._send_fixed_ns = self._send_token_ns = 0.0
         if per_token:
-            self._send_fixed_ns = _NS * cost.collectives.send_latency_s()
-            self._send_token_ns = _NS * per_token * cost.collectives.send_s_a_byte()
+            self._send_fixed_ns = _NS * cost.links.send_latency_s()
+            self._send_token_ns = _NS * per_token * cost.links.send_s_a_byte()
 
     def decode_ns(self, decodes: int, context_tokens: int, window_tokens: int, steps: int) -> list[int]:
         """Durations of `steps` decode-only steps; see `StepTimer.decode_ns`."""
-        try:
-            base = self._token_ns[decodes] + self._sample_ns[decodes]
-        except IndexError:
-            base = self._extend(decodes, decodes)
-        base += self._query_ns * decodes
-        slope = self._full_ns
-        window = self._window_ns * window_tokens
+        line = self._decode_lines.get(decodes)
+        if line is None:
+            line = self._add_decodes(decodes)
+        least, bounds = line.least, line.bounds
+        piece = bisect_right(bounds, context_tokens)
+        windows = self._window_lines[decodes].at(window_tokens) if self._has_windows else 0.0
         if steps == 1:
-            return [int(base + slope * context_tokens + window)]
-        end = context_tokens + decodes * steps
-        if steps < _ARRAY_STEPS:
-            return [int(base + slope * context + window) for context in range(context_tokens, end, decodes)]
-        contexts = np.arange(context_tokens, end, decodes, dtype=np.float64)
-        durations: list[int] = (base + slope * contexts + window).astype(np.int64).tolist()
+            duration = int(line.starts[piece] + line.slopes[piece] * context_tokens + windows)
+            return [duration if duration > least else least]
+        context, end = context_tokens, context_tokens + decodes * steps
+        if steps < _ARRAY_STEPS and (piece == len(bounds) or end - decodes < bounds[piece]):
+            start, slope = line.starts[piece], line.slopes[piece]
+            durations = [int(start + slope * at + windows) for at in range(context, end, decodes)]
+        else:
+            durations = self._decode_pieces(line, context, end, decodes, windows)
+        if durations[0] < least:
+            return [duration if duration > least else least for duration in durations]
+        return durations
+
+    def _decode_pieces(
+        self, line: ContextLine, context: int, end: int, decodes: int, windows: float
+    ) -> list[int]:
+        """Durations of steps from `context` up to `end`, piece by piece of a line."""
+        bounds = line.bounds
+        durations: list[int] = []
+        while context < end:
+            piece = bisect_right(bounds, context)
+            # The steps that lie in one piece of the line.
+            upto = end
+            if piece < len(bounds) and bounds[piece] < end:
+                upto = context - ((context - bounds[piece]) // decodes) * decodes
+            start, slope = line.starts[piece], line.slopes[piece]
+            if upto - context < _ARRAY_STEPS * decodes:
+                durations += [int(start + slope * at + windows) for at in range(context, upto, decodes)]
+            else:
+                contexts = np.arange(context, upto, decodes, dtype=np.float64)
+                durations += (start + slope * contexts + windows).astype(np.int64).tolist()
+            context = upto
         return durations
 
     def batch_ns(
         self, decodes: int, context_tokens: int, window_tokens: int, chunks: list[Chunk], samples: int
     ) -> int:
         """Duration of one step with prefill chunks; see `StepTimer.batch_ns`."""
-        tokens = decodes
-        chunk_ns = 0.0
-        pair_ns, history_ns, key_ns, query_ns = self._full_chunk
-        for length, history in chunks:
+        if not chunks and samples == decodes:
+            return self.decode_ns(decodes, context_tokens, window_tokens, 1)[0]
+        tokens, sequences = decodes, decodes + len(chunks)
+        for length, _ in chunks:
             tokens += length
-            # The full-attention form of ChunkRates.chunk_s, written out: it is called for every chunk.
-            mean_keys = history + 0.5 * (length + 1)
-            compute = pair_ns * ((length + QUERY_PADDING) * (mean_keys + EXTRA_KEYS)) + history_ns * history
-            memory = key_ns * (history + length) + query_ns * length
-            chunk_ns += compute if compute > memory else memory
-        for group in self._chunk_groups:
-            for length, history in chunks:
-                chunk_ns += _NS * group.chunk_s(length, history)
-        try:
-            base = self._token_ns[tokens] + self._sample_ns[samples]
-        except IndexError:
-            base = self._extend(tokens, samples)
-        base += self._query_ns * decodes
-        return int(base + self._full_ns * context_tokens + self._window_ns * window_tokens + chunk_ns)
+        if tokens >= len(self._token_ns) or samples >= len(self._sample_ns):
+            self._extend(tokens, samples)
+        shown = self._host_ns + self._host_sequence_ns * sequences
+        total = self._token_ns[tokens] + self._sample_ns[samples] + shown
+        if chunks:
+            for grid in self._chunk_grids or self._add_grids():
+                total += _NS * chunks_s(grid, chunks)
+        if decodes:
+            mixed = self._mixed_lines if chunks else self._decode_lines
+            line = mixed.get(decodes)
+            if line is None:
+                line = self._add_mixed(decodes) if chunks else self._add_decodes(decodes)
+            total += line.at(context_tokens)
+            if not chunks:
+                total -= self._decode_base_ns(decodes)
+            if self._has_windows:
+                windows = self._window_mixed_lines if chunks else self._window_lines
+                total += windows[decodes].at(window_tokens)
+        least = self._least_ns(tokens, sequences)
+        duration = int(total)
+        return duration if duration > least else least
 
     def send_ns(self, tokens: int) -> int:
         """Time to hand the activations of `tokens` to the next stage; 0 in the last."""
@@ -126,18 +199,62 @@ class RooflineTimer:
         """The step's seconds by what they wait for: compute, bandwidth, communication, overhead."""
         return self._cost.bound_seconds(decodes, context_tokens, window_tokens, chunks, samples)
 
-    def _extend(self, tokens: int, samples: int) -> float:
-        """Grow the tables to hold both indices; return the base duration of that step in ns."""
+    def _add_grids(self) -> list[PairGrid]:
+        """Tabulate prefill chunks: a grid for each window size."""
+        self._chunk_grids = [tables.chunk for tables in self._cost.attention]
+        return self._chunk_grids
+
+    def _least_ns(self, tokens: int, sequences: int) -> int:
+        """The shortest step that the host allows; as `StageCost.least_s` and the host's own time."""
+        least = self._hidden_ns + self._hidden_sequence_ns * sequences
+        if tokens > self._graph_end:
+            least += self._launch_ns
+        return int(least + self._host_ns + self._host_sequence_ns * sequences + 0.5)
+
+    def _decode_base_ns(self, decodes: int) -> float:
+        """What does not depend on contexts in a step of `decodes` decodes."""
+        if decodes >= len(self._token_ns) or decodes >= len(self._sample_ns):
+            self._extend(decodes, decodes)
+        base = self._token_ns[decodes] + self._sample_ns[decodes]
+        return base + self._host_ns + self._host_sequence_ns * decodes
+
+    def _extend(self, tokens: int, samples: int) -> None:
+        """Grow the tables to hold both indices."""
         cost = self._cost
-        fixed_s = cost.attention_overhead_s()
         while tokens >= len(self._token_ns):
-            rows = _next_rows(self._token_ns)
-            seconds = cost.rows_s(cost.operators.token_operators, rows) + fixed_s
-            self._token_ns += (_NS * seconds + 0.5).tolist()
+            rows = cost.padded(_next_rows(self._token_ns))
+            self._token_ns += (_NS * cost.rows_s(cost.operators.token_operators, rows) + 0.5).tolist()
         while samples >= len(self._sample_ns):
             rows = _next_rows(self._sample_ns)
             self._sample_ns += (_NS * cost.rows_s(cost.operators.sample_operators, rows)).tolist()
-        return self._token_ns[tokens] + self._sample_ns[samples]
+
+    def _add_decodes(self, decodes: int) -> ContextLine:
+        """Tabulate steps of one more number of decodes."""
+        full, windows = self._attention_s(decodes, False)
+        least = self._least_ns(decodes, decodes)
+        line = ContextLine(decodes, full, self._decode_base_ns(decodes), least)
+        self._decode_lines[decodes] = line
+        if self._has_windows:
+            self._window_lines[decodes] = ContextLine(decodes, windows, 0.0, 0)
+        return line
+
+    def _add_mixed(self, decodes: int) -> ContextLine:
+        """Tabulate what one more number of decodes adds to steps with chunks."""
+        full, windows = self._attention_s(decodes, True)
+        line = ContextLine(decodes, full, 0.0, 0)
+        self._mixed_lines[decodes] = line
+        if self._has_windows:
+            self._window_mixed_lines[decodes] = ContextLine(decodes, windows, 0.0, 0)
+        return line
+
+    def _attention_s(self, decodes: int, mixed: bool) -> tuple[list[float], list[float]]:
+        """Seconds at `CONTEXT_KNOTS` of full attention, and of the layers with a window."""
+        full, windows = [0.0] * len(CONTEXT_KNOTS), [0.0] * len(CONTEXT_KNOTS)
+        for tables in self._cost.attention:
+            part = windows if tables.operator.window else full
+            for index, seconds in enumerate(tables.decode_row(decodes, mixed=mixed)):
+                part[index] += seconds
+        return full, windows
 
 
 def _next_rows(table: list[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from simserve.cost.calibration import CalibrationNote
+from simserve.cost.calibration_note import CalibrationNote
 from simserve.cost.stage_cost import OperatorTime
 from simserve.cost.timer import Chunk
 

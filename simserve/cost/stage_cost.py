@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
-from simserve.cost.calibration import EXTRA_KEYS, QUERY_PADDING
+from simserve.cost.attention_tables import CONTEXT_KNOTS, AttentionTables
 from simserve.cost.collectives import Collectives
-from simserve.cost.kernels.roofline import Array, Kernel
+from simserve.cost.fitted_kernel import FittedKernel
+from simserve.cost.grid import Array, ascending, chunks_s, extend_linearly
+from simserve.cost.host import NO_HOST, HostTime
+from simserve.cost.prices import OperatorPrices
 from simserve.cost.timer import Chunk
+from simserve.devices.accelerator import Accelerator
 from simserve.model.operators import (
-    AttentionOperator,
     Operator,
-    OperatorFamily,
     StageOperators,
     attended_keys,
     attended_pairs,
@@ -32,8 +34,12 @@ class OperatorTime(NamedTuple):
         launches: Launches in the step.
         flops, moved_bytes: Of all launches, on one rank.
         seconds: Of all launches, overhead included.
-        overhead_s: The part of `seconds` that is launch overhead.
+        overhead_s: The part of `seconds` that neither the peak rates nor the links explain.
         bound: What the rest of it waits for: one of `BOUNDS`.
+        family: Kernel family ("gemm", "decode_attention", "all_reduce", "host", ...).
+        dtype: Dtype of its arithmetic, a key of `Accelerator.peak_flops`.
+        ideal_s: Seconds of all launches at the datasheet's peaks.
+        tier, source, error_percent: What its constants rest on, and the stated error of that.
     """
 
     operator: str
@@ -43,110 +49,98 @@ class OperatorTime(NamedTuple):
     seconds: float
     overhead_s: float
     bound: str
+    family: str = ""
+    dtype: str = ""
+    ideal_s: float = 0.0
+    tier: str = ""
+    source: str = ""
+    error_percent: float | None = None
 
 
-class ChunkRates(NamedTuple):
-    """Attention time of all layers of one window size for a prefill chunk, and of their decodes.
+def _row_knots() -> Array:
+    """Batch sizes at which kernels are priced: as CUDA graphs are captured, then ever more sparsely."""
+    fine = [0, 1, 2, 4, *range(8, 256, 8), *range(256, 512, 16)]
+    coarse = [*range(512, 2048, 64), *range(2048, 8192, 256), *range(8192, 65536, 2048)]
+    return np.array([*fine, *coarse, *range(65536, 2**20 + 1, 32768)], np.float64)
 
-    A chunk takes `max(pair_s * padded pairs + history_s * history, key_s * keys + query_s * tokens)`, a
-    decoding request `decode_query_s` and `decode_key_s` a key: whichever of arithmetic and memory is
-    slower, both linear in the context.
-    """
 
-    window: int
-    pair_s: float
-    history_s: float
-    key_s: float
-    query_s: float
-    decode_key_s: float
-    decode_query_s: float
-
-    def chunk_s(self, tokens: int, history: int) -> float:
-        """Seconds of a chunk of `tokens` after `history` cached tokens."""
-        per_query = attended_pairs(tokens, history, self.window) / tokens + EXTRA_KEYS
-        compute_s = self.pair_s * ((tokens + QUERY_PADDING) * per_query) + self.history_s * history
-        memory_s = self.key_s * attended_keys(tokens, history, self.window) + self.query_s * tokens
-        return compute_s if compute_s > memory_s else memory_s
+ROW_KNOTS = _row_knots()
 
 
 @dataclass(frozen=True, slots=True)
 class StageCost:
-    """Operators of a stage, and the kernels that price them.
+    """Operators of a stage, and what prices them.
 
     Attributes:
         operators: Of one rank of the stage.
-        gemm: GEMM kernel by compute dtype.
-        elementwise, decode_attention, prefill_attention: Kernels of the other families.
-        collectives: Of the stage's ranks.
+        accelerator: Of every rank.
+        prices: Of the operators whose work follows from the rows.
+        attention: One entry for each of `operators.attention`.
+        links: Of the stage's tensor-parallel ranks, and to the next stage.
+        host: Host time of a step.
     """
 
     operators: StageOperators
-    gemm: dict[str, Kernel]
-    elementwise: Kernel
-    decode_attention: Kernel
-    prefill_attention: Kernel
-    collectives: Collectives
+    accelerator: Accelerator
+    prices: OperatorPrices
+    attention: tuple[AttentionTables, ...]
+    links: Collectives
+    host: HostTime = NO_HOST
+    _tables: dict[Operator, Array] = field(default_factory=dict)
 
-    def operator_s(self, operator: Operator, rows: Array) -> Array:
-        """Seconds of one launch with `rows` rows, elementwise; 0 for no rows."""
-        moved = operator.moved_bytes(rows)
-        if operator.family is OperatorFamily.ALL_REDUCE:
-            return self.collectives.all_reduce_s(moved)
-        if operator.family is OperatorFamily.ALL_GATHER:
-            return self.collectives.all_gather_s(moved)
-        return self.kernel(operator).seconds(operator.flops(rows), moved)
-
-    def kernel(self, operator: Operator) -> Kernel:
-        """The kernel that prices a GEMM, experts or an elementwise operator."""
-        return (
-            self.elementwise if operator.family is OperatorFamily.ELEMENTWISE else self.gemm[operator.dtype]
-        )
+    def table(self, operator: Operator) -> Array:
+        """Seconds of one launch at `ROW_KNOTS` rows; they never fall, and never beat the peaks."""
+        if operator not in self._tables:
+            seconds = self.prices.seconds(operator, ROW_KNOTS)
+            if not operator.family.is_collective:
+                compute_s = operator.flops(ROW_KNOTS) / self.accelerator.peak_for(operator.dtype)
+                memory_s = operator.moved_bytes(ROW_KNOTS) / self.accelerator.memory_bandwidth_bytes_per_s
+                seconds = np.maximum(seconds, np.maximum(compute_s, memory_s))
+            self._tables[operator] = ascending(seconds)
+        return self._tables[operator]
 
     def rows_s(self, operators: Sequence[Operator], rows: Array) -> Array:
-        """Seconds of all launches of `operators` with `rows` rows, elementwise."""
-        total = np.zeros_like(rows)
+        """Seconds of all launches of `operators` with `rows` rows, elementwise; linear between knots."""
+        total = np.zeros_like(ROW_KNOTS)
         for operator in operators:
-            total += operator.count * self.operator_s(operator, rows)
-        return total
+            total += operator.count * self.table(operator)
+        return np.interp(rows, ROW_KNOTS, total)
 
-    def attention_overhead_s(self) -> float:
-        """Launches of attention in a step: one a layer, whatever the batch."""
-        return self.decode_attention.overhead_s * sum(entry.layers for entry in self.operators.attention)
+    def padded(self, tokens: Array) -> Array:
+        """Tokens that a step of `tokens` runs: the next captured batch size where there is one."""
+        sizes = np.array(self.host.graph_sizes or (0,), np.float64)
+        place = np.minimum(np.searchsorted(sizes, tokens), len(sizes) - 1)
+        return np.where((tokens > 0) & (tokens <= sizes[-1]), sizes[place], tokens)
 
-    def chunk_rates(self, attention: AttentionOperator) -> ChunkRates:
-        """Rates of the attention of one window size."""
-        decode, prefill, layers = self.decode_attention, self.prefill_attention, attention.layers
-        return ChunkRates(
-            window=attention.window,
-            pair_s=layers * attention.prefill_flops_a_pair / prefill.flops_per_s,
-            history_s=layers * attention.history_flops_a_token / prefill.flops_per_s,
-            key_s=layers * attention.kv_bytes_a_token / prefill.bytes_per_s,
-            query_s=layers * attention.query_bytes_a_token / prefill.bytes_per_s,
-            decode_query_s=layers * attention.query_bytes_a_token / decode.bytes_per_s,
-            decode_key_s=layers
-            * max(
-                attention.decode_flops_a_key / decode.flops_per_s,
-                attention.kv_bytes_a_token / decode.bytes_per_s,
-            ),
+    def launches(self) -> int:
+        """Kernels that one step launches."""
+        listed = (*self.operators.token_operators, *self.operators.sample_operators)
+        return sum(operator.count for operator in listed) + sum(
+            entry.layers for entry in self.operators.attention
         )
+
+    def least_s(self, tokens: int, sequences: int) -> float:
+        """The host's share that runs beside the accelerator: a step is at least this long."""
+        host = self.host
+        hidden_s = host.hidden_step_s + host.hidden_sequence_s * sequences
+        replayed = bool(host.graph_sizes) and tokens <= host.graph_sizes[-1]
+        return hidden_s + (0.0 if replayed else host.launch_s * self.launches())
 
     def step_times(
         self, decodes: int, context_tokens: int, window_tokens: int, chunks: Sequence[Chunk], samples: int
     ) -> list[OperatorTime]:
         """Every operator's time in one step; arguments as in `StepTimer.batch_ns`."""
         tokens = decodes + sum(chunk.tokens for chunk in chunks)
-        rows = [self._row_time(operator, tokens) for operator in self.operators.token_operators]
+        padded = int(self.padded(np.array([float(tokens)]))[0])
+        rows = [self._row_time(operator, padded) for operator in self.operators.token_operators]
         rows += [self._row_time(operator, samples) for operator in self.operators.sample_operators if samples]
-        for attention in self.operators.attention:
-            label = f"attention_window_{attention.window}" if attention.window else "attention"
-            keys = window_tokens if attention.window else context_tokens
+        for tables in self.attention:
+            keys = window_tokens if tables.operator.window else context_tokens
             if decodes:
-                rows.append(self._decode_time(attention, f"{label}_decode", decodes, keys))
+                rows.append(self._decode_time(tables, decodes, keys, mixed=bool(chunks)))
             if chunks:
-                # One launch serves decodes and chunks.
-                overhead_s = 0.0 if decodes else attention.layers * self.decode_attention.overhead_s
-                rows.append(self._prefill_time(attention, f"{label}_prefill", chunks, overhead_s))
-        return rows
+                rows.append(self._prefill_time(tables, chunks))
+        return rows + self._host_times(sum(row.seconds for row in rows), tokens, decodes + len(chunks))
 
     def bound_seconds(
         self, decodes: int, context_tokens: int, window_tokens: int, chunks: Sequence[Chunk], samples: int
@@ -160,43 +154,93 @@ class StageCost:
 
     def _row_time(self, operator: Operator, rows: int) -> OperatorTime:
         array = np.array([float(rows)])
-        flops, moved = operator.flops(array), operator.moved_bytes(array)
-        seconds = operator.count * float(self.operator_s(operator, array)[0])
-        overhead_s, bound = 0.0, "communication"
-        if operator.family not in (OperatorFamily.ALL_REDUCE, OperatorFamily.ALL_GATHER):
-            kernel = self.kernel(operator)
-            overhead_s = operator.count * kernel.overhead_s
-            bound = "compute" if kernel.compute_s(flops)[0] > kernel.memory_s(moved)[0] else "bandwidth"
-        total_flops, total_bytes = operator.count * float(flops[0]), operator.count * float(moved[0])
-        return OperatorTime(
-            operator.name, operator.count, total_flops, total_bytes, seconds, overhead_s, bound
+        launches = operator.count
+        flops, moved = (
+            launches * float(operator.flops(array)[0]),
+            launches * float(operator.moved_bytes(array)[0]),
         )
+        seconds = launches * float(np.interp(array, ROW_KNOTS, self.table(operator))[0])
+        family = str(operator.family)
+        if operator.family.is_collective:
+            links = self.prices.collectives[operator.ranks]
+            message = operator.moved_bytes(array)
+            ideal_s = launches * float(links.ideal_s(family, message)[0])
+            tier, source, error = links.provenance(family, message)
+            return OperatorTime(
+                operator.name, launches, flops, moved, seconds, 0.0, "communication", family, operator.dtype,
+                ideal_s, tier, source, error,
+            )  # fmt: skip
+        kernel = self.prices.kernel(operator)
+        return self._timed(
+            operator.name, launches, flops, moved, seconds, family, operator.dtype, kernel,
+            kernel.provenance(self.prices.shapes(operator, array)),
+        )  # fmt: skip
 
-    def _decode_time(self, attention: AttentionOperator, name: str, decodes: int, keys: int) -> OperatorTime:
-        overhead_s = attention.layers * self.decode_attention.overhead_s
-        flops = attention.layers * attention.decode_flops_a_key * keys
-        moved = attention.layers * (
-            attention.kv_bytes_a_token * keys + attention.query_bytes_a_token * decodes
-        )
-        compute_s = flops / self.decode_attention.flops_per_s
-        memory_s = moved / self.decode_attention.bytes_per_s
-        bound = "compute" if compute_s > memory_s else "bandwidth"
-        rates = self.chunk_rates(attention)
-        seconds = overhead_s + rates.decode_query_s * decodes + rates.decode_key_s * keys
-        return OperatorTime(name, attention.layers, flops, moved, seconds, overhead_s, bound)
+    def _decode_time(self, tables: AttentionTables, decodes: int, keys: int, *, mixed: bool) -> OperatorTime:
+        operator = tables.operator
+        moved = operator.kv_bytes_a_token * keys + operator.query_bytes_a_token * decodes
+        seconds = extend_linearly(keys / decodes, CONTEXT_KNOTS, tables.decode_row(decodes, mixed=mixed))
+        flops = operator.decode_flops_a_key * keys
+        return self._attention_time(tables, "decode", flops, moved, seconds, (decodes, keys / decodes))
 
-    def _prefill_time(
-        self, attention: AttentionOperator, name: str, chunks: Sequence[Chunk], overhead_s: float
-    ) -> OperatorTime:
-        rates, window, layers = self.chunk_rates(attention), attention.window, attention.layers
-        flops = moved = seconds = memory_s = 0.0
+    def _prefill_time(self, tables: AttentionTables, chunks: Sequence[Chunk]) -> OperatorTime:
+        operator, window = tables.operator, tables.operator.window
+        flops = moved = 0.0
         for tokens, history in chunks:
-            pairs, keys = attended_pairs(tokens, history, window), attended_keys(tokens, history, window)
-            flops += layers * (
-                attention.prefill_flops_a_pair * pairs + attention.history_flops_a_token * history
+            keys = attended_keys(tokens, history, window)
+            flops += operator.prefill_flops_a_pair * attended_pairs(tokens, history, window)
+            flops += operator.history_flops_a_token * history
+            moved += operator.kv_bytes_a_token * keys + operator.query_bytes_a_token * tokens
+        seconds = chunks_s(tables.chunk, chunks)
+        return self._attention_time(tables, "prefill", flops, moved, seconds, chunks[0])
+
+    def _attention_time(
+        self,
+        tables: AttentionTables,
+        phase: str,
+        flops: float,
+        moved: float,
+        seconds: float,
+        sizes: tuple[int, float],
+    ) -> OperatorTime:
+        operator, layers = tables.operator, tables.operator.layers
+        label = f"attention_window_{operator.window}" if operator.window else "attention"
+        family = "mla" if operator.latent_dim else f"{phase}_attention"
+        return self._timed(
+            f"{label}_{phase}", layers, layers * flops, layers * moved, seconds, family, operator.dtype,
+            tables.prices.kernel(phase), tables.prices.provenance(phase, *sizes),
+        )  # fmt: skip
+
+    def _timed(
+        self,
+        name: str,
+        launches: int,
+        flops: float,
+        moved: float,
+        seconds: float,
+        family: str,
+        dtype: str,
+        kernel: FittedKernel,
+        provenance: tuple[str, str, float | None],
+    ) -> OperatorTime:
+        """Compare a kernel's seconds with the datasheet's peaks."""
+        compute_s = flops / self.accelerator.peak_for(dtype)
+        memory_s = moved / self.accelerator.memory_bandwidth_bytes_per_s
+        overhead_s = min(seconds, launches * kernel.constants.get("overhead_s", 0.0))
+        return OperatorTime(
+            name, launches, flops, moved, seconds, overhead_s,
+            "compute" if compute_s > memory_s else "bandwidth", family, dtype, max(compute_s, memory_s),
+            *provenance,
+        )  # fmt: skip
+
+    def _host_times(self, device_s: float, tokens: int, sequences: int) -> list[OperatorTime]:
+        """What the host adds: its own time where the accelerator waits, launches where they are slower."""
+        shown_s = self.host.step_s + self.host.sequence_s * sequences
+        behind_s = max(0.0, self.least_s(tokens, sequences) - device_s)
+        return [
+            OperatorTime(
+                name, 1, 0.0, 0.0, seconds, seconds, "overhead", "host", "", 0.0, "given", "engine profile"
             )
-            moved += layers * (attention.kv_bytes_a_token * keys + attention.query_bytes_a_token * tokens)
-            seconds += rates.chunk_s(tokens, history)
-            memory_s += rates.key_s * keys + rates.query_s * tokens
-        bound = "compute" if memory_s < seconds else "bandwidth"
-        return OperatorTime(name, layers, flops, moved, overhead_s + seconds, overhead_s, bound)
+            for name, seconds in (("host", shown_s), ("wait_for_host", behind_s))
+            if seconds
+        ]

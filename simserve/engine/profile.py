@@ -18,16 +18,15 @@ class EngineProfile:
         scheduler_reserve_full_isl: Whether admission wants room for the whole prompt (vLLM pull request
             37307, March 2026: not in 0.15).
         gpu_memory_utilization: Its default (see `memory.default_utilization`).
-        host_s: Host time a step that asynchronous scheduling hides and synchronous scheduling pays. With
-            CUDA graphs the residual of measured steps is 0 +- 1 ms (kernel study, section 6), so it is 0
-            until it is calibrated.
+        host: Its host profile (`simserve.cost.host_profiles`): what the CPU does around a step, which
+            asynchronous scheduling hides and synchronous scheduling pays.
     """
 
     version: str
     async_scheduling: bool
     scheduler_reserve_full_isl: bool
     gpu_memory_utilization: float
-    host_s: float = 0.0
+    host: str
 
     def resolve_async(self, given: bool | None, speculative_method: str | None) -> bool:
         """Return whether to schedule asynchronously: as given, else if the proposer of drafts allows it.
@@ -40,9 +39,9 @@ class EngineProfile:
 
 
 _PROFILES = {
-    "0.15": EngineProfile("0.15", True, False, 0.9),
-    "0.19": EngineProfile("0.19", True, True, 0.9),
-    "0.23": EngineProfile("0.23", True, True, 0.92),
+    "0.15": EngineProfile("0.15", True, False, 0.9, "vllm-0.15"),
+    "0.19": EngineProfile("0.19", True, True, 0.9, "vllm-0.19"),
+    "0.23": EngineProfile("0.23", True, True, 0.92, "vllm-0.23"),
 }
 
 

@@ -21,27 +21,54 @@ class OperatorFamily(StrEnum):
     """Which kernel model prices an operator."""
 
     GEMM = "gemm"
-    EXPERTS = "experts"
+    EXPERTS = "moe"
     ELEMENTWISE = "elementwise"
+    QUANTIZE = "quantize"
     ALL_REDUCE = "all_reduce"
     ALL_GATHER = "all_gather"
+    REDUCE_SCATTER = "reduce_scatter"
+    ALL_TO_ALL = "all_to_all"
+
+    @property
+    def is_collective(self) -> bool:
+        """Whether it is priced from the links and not from the accelerator."""
+        return self in _COLLECTIVES
+
+
+_COLLECTIVES = frozenset(
+    (
+        OperatorFamily.ALL_REDUCE,
+        OperatorFamily.ALL_GATHER,
+        OperatorFamily.REDUCE_SCATTER,
+        OperatorFamily.ALL_TO_ALL,
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ExpertWeights:
-    """Routed experts on one rank: how many distinct ones a batch touches decides the bytes.
+    """Routed experts of a layer: how many distinct ones a batch touches decides the bytes.
 
     Attributes:
         num_experts, experts_per_token: Of the router.
-        bytes_an_expert: Weight bytes of one expert's share on this rank.
+        bytes_an_expert: Weight bytes of one expert that a rank of its group holds.
+        hidden, intermediate: Widths of one whole expert.
+        tensor_ranks, expert_ranks: Ranks that share each expert's width, and ranks that share the experts.
+        weight_bytes, activation_bytes: Bytes of a weight and of an activation, scales included.
     """
 
     num_experts: int
     experts_per_token: int
     bytes_an_expert: float
+    hidden: int = 0
+    intermediate: int = 0
+    tensor_ranks: int = 1
+    expert_ranks: int = 1
+    weight_bytes: float = 2.0
+    activation_bytes: float = 2.0
 
     def activated(self, tokens: Array) -> Array:
-        """Expected number of distinct experts that `tokens` tokens touch.
+        """Expected number of distinct experts that `tokens` tokens touch, on all ranks.
 
         Each token picks `experts_per_token` of `num_experts`, all alike: a given expert stays
         untouched with probability (1 - k / E) a token.
@@ -61,7 +88,13 @@ class Operator:
         flops_a_row: FLOPs a token (or a sampled row) and launch.
         bytes_a_row: Activation bytes a row; for a collective the message's bytes.
         fixed_bytes: Weight bytes a launch.
-        dtype: Dtype of the arithmetic.
+        dtype: Dtype of the arithmetic, a key of `Accelerator.peak_flops`.
+        kernel_dtype: What tables of measured kernels call it ("fp8_block", "int4_wo", ...); "": as `dtype`.
+        n, k: A GEMM's weights are k x n.
+        width: Elements of a row of an elementwise operator or of a quantisation.
+        row_scale: Rows of a launch for each row of this rank's batch (expert parallelism gathers the tokens
+            of all data-parallel ranks).
+        ranks: Ranks of a collective.
         experts: Set where the weight bytes depend on the tokens.
     """
 
@@ -72,17 +105,24 @@ class Operator:
     bytes_a_row: float
     fixed_bytes: float
     dtype: str
+    kernel_dtype: str = ""
+    n: float = 0.0
+    k: float = 0.0
+    width: float = 0.0
+    row_scale: float = 1.0
+    ranks: int = 1
     experts: ExpertWeights | None = None
 
     def flops(self, rows: Array) -> Array:
-        """FLOPs of one launch with `rows` rows."""
+        """FLOPs of one launch for a batch of `rows` rows."""
         return self.flops_a_row * rows
 
     def moved_bytes(self, rows: Array) -> Array:
-        """Bytes of one launch with `rows` rows; 0 for no rows."""
+        """Bytes of one launch for a batch of `rows` rows; 0 for no rows."""
         weights: Array | float = self.fixed_bytes
         if self.experts is not None:
-            weights = self.experts.activated(rows) * self.experts.bytes_an_expert
+            touched = self.experts.activated(rows * self.row_scale) / self.experts.expert_ranks
+            weights = touched * self.experts.bytes_an_expert
         return np.where(rows > 0, weights + self.bytes_a_row * rows, 0.0)
 
 
@@ -96,9 +136,13 @@ class AttentionOperator:
         prefill_flops_a_pair: FLOPs for one query token and one key of a prefill, all heads.
         decode_flops_a_key: FLOPs for one key of a decoding request.
         history_flops_a_token: FLOPs to expand a cached token before a prefill attends to it (MLA).
-        kv_bytes_a_token: Bytes of the KV cache read for one token of context.
+        kv_bytes_a_token: Bytes of the KV cache read for one token of context, scales included.
         query_bytes_a_token: Bytes of the query and the output of one token.
-        dtype: Dtype of the arithmetic.
+        dtype: Dtype of the arithmetic: the KV cache's where tensor cores multiply it, else the activations'.
+        kv_dtype: Format of the KV cache.
+        heads, kv_heads, head_dim: On this rank; for MLA the query heads, 1 and the width of a head's key.
+        latent_dim, rope_dim, value_dim: Widths of MLA's latent, of its RoPE part and of a head's value; 0 for
+            ordinary attention.
     """
 
     layers: int
@@ -109,6 +153,13 @@ class AttentionOperator:
     kv_bytes_a_token: float
     query_bytes_a_token: float
     dtype: str
+    kv_dtype: str = "bfloat16"
+    heads: int = 1
+    kv_heads: int = 1
+    head_dim: int = 128
+    latent_dim: int = 0
+    rope_dim: int = 0
+    value_dim: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +184,14 @@ def attended_pairs(tokens: int, history: int, window: int = 0) -> float:
     if not window or history + tokens <= window:
         return tokens * (history + (tokens + 1) / 2)
     growing = max(0, window - history)
+    return growing * (history + (growing + 1) / 2) + (tokens - growing) * window
+
+
+def attended_pairs_of(tokens: Array, history: Array, window: int = 0) -> Array:
+    """`attended_pairs`, elementwise."""
+    if not window:
+        return tokens * (history + (tokens + 1) / 2)
+    growing = np.clip(window - history, 0.0, tokens)
     return growing * (history + (growing + 1) / 2) + (tokens - growing) * window
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from simserve.model.dtype import dtype_bytes
+from simserve.model.kv_format import kv_format
 
 # vLLM pads the rows of embedding and LM head to a multiple of this (DEFAULT_VOCAB_PADDING_SIZE in
 # vllm/model_executor/layers/vocab_parallel_embedding.py).
@@ -148,13 +148,13 @@ class ModelShape:
     def kv_bytes_per_token_layer(self, kv_dtype: str = "bfloat16", tensor_parallel_size: int = 1) -> int:
         """Bytes of KV cache that one token takes in one layer of one rank.
 
-        Keys and values of every KV head; for MLA the latent and the RoPE part, held by every rank.
+        Keys and values of every KV head, with their scales; for MLA the latent and the RoPE part, held by
+        every rank.
         """
+        stored = kv_format(kv_dtype)
         if self.is_mla:
-            elements = self.kv_lora_rank + self.qk_rope_head_dim
-        else:
-            elements = 2 * self.kv_heads_per_rank(tensor_parallel_size) * self.head_dim
-        return int(elements * dtype_bytes(kv_dtype))
+            return int(stored.vector_bytes(self.kv_lora_rank + self.qk_rope_head_dim))
+        return int(2 * self.kv_heads_per_rank(tensor_parallel_size) * stored.vector_bytes(self.head_dim))
 
     def kv_bytes_per_token(self, kv_dtype: str = "bfloat16", tensor_parallel_size: int = 1) -> int:
         """Bytes of KV cache that one token takes on one rank that holds every layer."""

@@ -6,13 +6,10 @@ from collections import Counter
 
 from simserve.errors import InputError
 from simserve.model.dtype import dtype_bytes
-from simserve.model.operators import (
-    AttentionOperator,
-    ExpertWeights,
-    Operator,
-    OperatorFamily,
-    StageOperators,
-)
+from simserve.model.expert_operators import list_expert_operators
+from simserve.model.operator_build import OperatorBuilder
+from simserve.model.operators import AttentionOperator, Operator, OperatorFamily, StageOperators
+from simserve.model.parallelism import Parallelism
 from simserve.model.precision import Precision
 from simserve.model.shape import ModelShape
 from simserve.model.stage import Stage
@@ -24,7 +21,11 @@ _SAMPLER_PASSES = 2
 
 
 def list_operators(
-    shape: ModelShape, stage: Stage, precision: Precision, tensor_parallel_size: int = 1
+    shape: ModelShape,
+    stage: Stage,
+    precision: Precision,
+    tensor_parallel_size: int = 1,
+    parallelism: Parallelism | None = None,
 ) -> StageOperators:
     """List what one rank of `stage` runs in a step.
 
@@ -32,17 +33,19 @@ def list_operators(
         shape: The model.
         stage: Its layers, and whether embedding and LM head stand here.
         precision: Dtypes, from `resolve_precision`.
-        tensor_parallel_size: Ranks of the stage.
+        tensor_parallel_size: Ranks of the stage, if `parallelism` is not given.
+        parallelism: How they share a layer; default: tensor parallel.
 
     Raises:
-        InputError: If the heads cannot be split over the ranks.
+        InputError: If the heads or the experts cannot be split over the ranks.
     """
-    if shape.num_heads % tensor_parallel_size:
+    ranks = parallelism or Parallelism(tensor_parallel_size)
+    if shape.num_heads % ranks.tensor_parallel_size:
         raise InputError(
-            f"tensor_parallel_size {tensor_parallel_size} does not divide the {shape.num_heads} attention "
-            f"heads of {shape.name}"
+            f"tensor_parallel_size {ranks.tensor_parallel_size} does not divide the {shape.num_heads} "
+            f"attention heads of {shape.name}"
         )
-    lister = _Lister(shape, stage, precision, tensor_parallel_size)
+    lister = _Lister(shape, stage, precision, ranks)
     return StageOperators(
         token_operators=tuple(operator for operator in lister.token_operators() if operator.count),
         sample_operators=tuple(lister.sample_operators()) if stage.has_lm_head else (),
@@ -55,11 +58,13 @@ def list_operators(
 class _Lister:
     """Builds one stage's operators; holds what they share."""
 
-    def __init__(self, shape: ModelShape, stage: Stage, precision: Precision, ranks: int) -> None:
+    def __init__(self, shape: ModelShape, stage: Stage, precision: Precision, ranks: Parallelism) -> None:
         self.shape = shape
         self.stage = stage
         self.precision = precision
-        self.ranks = ranks
+        self.parallelism = ranks
+        self.ranks = ranks.tensor_parallel_size
+        self.make = OperatorBuilder(precision)
         self.act_bytes = dtype_bytes(precision.activation)
         self.moe_layers = sum(shape.layer_experts[stage.first_layer : stage.last_layer])
         self.dense_layers = stage.num_layers - self.moe_layers
@@ -68,33 +73,44 @@ class _Lister:
         shape, layers = self.shape, self.stage.num_layers
         result = [*self._outer(), *self._projections(layers), *self._elementwise(layers)]
         if self.dense_layers:
-            result += self._mlp("mlp", self.dense_layers, shape.intermediate_size, shape.gated_mlp)
+            result += self.make.mlp(
+                "mlp", self.dense_layers, shape.hidden_size, shape.intermediate_size / self.ranks,
+                gated=shape.gated_mlp,
+            )  # fmt: skip
         if self.moe_layers:
-            result += self._experts()
+            result += list_expert_operators(shape, self.make, self.moe_layers, self.parallelism)
         if self.ranks > 1:
             # After the attention's output and after the MLP (Megatron-LM); the embedding is sharded too.
-            count = 2 * layers + self.stage.has_embedding
-            result.append(self._collective("all_reduce", OperatorFamily.ALL_REDUCE, count, shape.hidden_size))
+            # Where the experts' sums are scattered, that stands in place of the second one.
+            after_mlp = self.dense_layers if self.parallelism.data_parallel_size > 1 else layers
+            count = layers + after_mlp + self.stage.has_embedding
+            reduced = self.make.collective(
+                "all_reduce", OperatorFamily.ALL_REDUCE, count, shape.hidden_size, self.ranks
+            )
+            result.append(reduced)
         return result
 
     def sample_operators(self) -> list[Operator]:
         vocab, plain = self.shape.padded_vocab(), self.precision.activation
-        result = [self._gemm("lm_head", 1, vocab / self.ranks, self.shape.hidden_size, quantized=False)]
+        result = [self.make.gemm("lm_head", 1, vocab / self.ranks, self.shape.hidden_size, quantized=False)]
         if self.ranks > 1:
-            result.append(self._collective("logits_all_gather", OperatorFamily.ALL_GATHER, 1, vocab))
+            result.append(
+                self.make.collective("logits_all_gather", OperatorFamily.ALL_GATHER, 1, vocab, self.ranks)
+            )
         widen = vocab * (self.act_bytes + _FP32_BYTES)
-        result.append(Operator("logits_to_float32", OperatorFamily.ELEMENTWISE, 1, 0.0, widen, 0.0, plain))
         choose = vocab * _FP32_BYTES
-        result.append(
-            Operator("sampling", OperatorFamily.ELEMENTWISE, _SAMPLER_PASSES, 0.0, choose, 0.0, plain)
-        )
+        for name, count, moved in (("logits_to_float32", 1, widen), ("sampling", _SAMPLER_PASSES, choose)):
+            result.append(
+                Operator(name, OperatorFamily.ELEMENTWISE, count, 0.0, moved, 0.0, plain, width=vocab)
+            )
         return result
 
     def attention(self) -> list[AttentionOperator]:
         """One entry a window size, full attention (0) first."""
         shape = self.shape
         heads = shape.num_heads // self.ranks
-        kv_bytes = shape.kv_bytes_per_token_layer(self.precision.kv_cache, self.ranks)
+        kv_bytes = float(shape.kv_bytes_per_token_layer(self.precision.kv_cache, self.ranks))
+        kv_heads, head_dim = shape.kv_heads_per_rank(self.ranks), shape.head_dim
         if shape.is_mla:
             # Prefill expands the latent to full heads; decode absorbs the expansion into the query and
             # works on the latent (DeepSeek-V2, arXiv:2405.04434, section 2.1; vllm MLACommonImpl).
@@ -103,78 +119,55 @@ class _Lister:
             decode = 2.0 * heads * (2 * shape.kv_lora_rank + shape.qk_rope_head_dim)
             history = 2.0 * shape.kv_lora_rank * heads * (shape.qk_nope_head_dim + shape.v_head_dim)
             query_bytes = heads * (qk_dim + shape.v_head_dim) * self.act_bytes
+            kv_heads, head_dim = 1, qk_dim
         else:
             prefill = decode = 4.0 * heads * shape.head_dim
             history = 0.0
             query_bytes = 2 * heads * shape.head_dim * self.act_bytes
         windows = Counter(shape.layer_windows[self.stage.first_layer : self.stage.last_layer])
-        plain = self.precision.activation
         return [
-            AttentionOperator(layers, window, prefill, decode, history, kv_bytes, query_bytes, plain)
+            AttentionOperator(
+                layers, window, prefill, decode, history, kv_bytes, query_bytes,
+                self.precision.attention_dtype, self.precision.kv_cache, heads, kv_heads, head_dim,
+                shape.kv_lora_rank, shape.qk_rope_head_dim, shape.v_head_dim,
+            )
             for window, layers in sorted(windows.items())
-        ]
+        ]  # fmt: skip
 
     def _projections(self, layers: int) -> list[Operator]:
-        shape, hidden, ranks = self.shape, self.shape.hidden_size, self.ranks
+        shape, hidden, ranks, make = self.shape, self.shape.hidden_size, self.ranks, self.make
         heads = shape.num_heads / ranks
         if not shape.is_mla:
             width = (heads + 2 * shape.kv_heads_per_rank(ranks)) * shape.head_dim
             return [
-                self._gemm("qkv", layers, width, hidden),
-                self._gemm("attention_output", layers, hidden, heads * shape.head_dim),
+                *make.quantized_gemm("qkv", layers, width, hidden, after="norm"),
+                *make.quantized_gemm("attention_output", layers, hidden, heads * shape.head_dim),
             ]
         qk_dim = shape.qk_nope_head_dim + shape.qk_rope_head_dim
         latent = shape.kv_lora_rank + shape.qk_rope_head_dim
         query = (
             # The down projections of query and KV are one GEMM, held whole by every rank.
             [
-                self._gemm("latent_down", layers, shape.q_lora_rank + latent, hidden),
-                self._gemm("query_up", layers, heads * qk_dim, shape.q_lora_rank),
+                *make.quantized_gemm("latent_down", layers, shape.q_lora_rank + latent, hidden, after="norm"),
+                *make.quantized_gemm("query_up", layers, heads * qk_dim, shape.q_lora_rank, after="norm"),
             ]
             if shape.q_lora_rank
             else [
-                self._gemm("query", layers, heads * qk_dim, hidden),
-                self._gemm("latent_down", layers, latent, hidden),
+                *make.quantized_gemm("query", layers, heads * qk_dim, hidden, after="norm"),
+                make.gemm("latent_down", layers, latent, hidden),
             ]
         )
         # Expansion of the new tokens' latent; absorbed into query and output in decode, at the same cost.
+        # vLLM holds these two in the activations' dtype (MLACommonImpl.process_weights_after_loading).
         expand = heads * (shape.qk_nope_head_dim + shape.v_head_dim)
         return [
             *query,
-            self._gemm("latent_up", layers, expand, shape.kv_lora_rank),
-            self._gemm("attention_output", layers, hidden, heads * shape.v_head_dim),
+            make.gemm("latent_up", layers, expand, shape.kv_lora_rank, quantized=False),
+            *make.quantized_gemm("attention_output", layers, hidden, heads * shape.v_head_dim),
         ]
-
-    def _mlp(self, name: str, layers: int, width: int, gated: bool) -> list[Operator]:
-        inputs, local = (2 if gated else 1), width / self.ranks
-        return [
-            self._gemm(f"{name}_up", layers, inputs * local, self.shape.hidden_size),
-            self._elementwise_operator(f"{name}_activation", layers, (inputs + 1) * local),
-            self._gemm(f"{name}_down", layers, self.shape.hidden_size, local),
-        ]
-
-    def _experts(self) -> list[Operator]:
-        """Router, routed and shared experts of the MoE layers.
-
-        Experts are sharded over the ranks, by width (tensor parallel) or whole (expert parallel): with
-        balanced routing the FLOPs and the expected weight bytes of a rank are the same.
-        """
-        shape, layers, top_k = self.shape, self.moe_layers, self.shape.experts_per_token
-        hidden, width = shape.hidden_size, shape.moe_intermediate_size / self.ranks
-        result = [
-            self._gemm("router", layers, shape.num_experts, hidden, quantized=False),
-            self._elementwise_operator("route", layers, 2 * shape.num_experts + 2 * top_k),
-            self._expert_gemm("experts_up", layers, 2 * width, hidden),
-            self._elementwise_operator("experts_activation", layers, 3 * width * top_k),
-            self._expert_gemm("experts_down", layers, hidden, width),
-            self._elementwise_operator("combine_experts", layers, (top_k + 1) * hidden),
-        ]
-        if shape.shared_expert_intermediate_size:
-            result += self._mlp("shared_expert", layers, shape.shared_expert_intermediate_size, gated=True)
-        return result
 
     def _elementwise(self, layers: int) -> list[Operator]:
-        shape = self.shape
+        shape, make = self.shape, self.make
         hidden = shape.hidden_size
         kv_elements = shape.kv_bytes_per_token_layer("bfloat16", self.ranks) / 2
         if shape.is_mla:
@@ -184,56 +177,27 @@ class _Lister:
         else:
             query_elements = shape.num_heads / self.ranks * shape.head_dim
             rotated = query_elements + kv_elements / 2
+        fused, head = min(shape.norms_per_layer, 2), shape.head_dim
         result = [
             # Two norms are fused with the residual addition: read and write both streams.
-            self._elementwise_operator("norm", layers * min(shape.norms_per_layer, 2), 4 * hidden),
-            self._elementwise_operator("plain_norm", layers * max(shape.norms_per_layer - 2, 0), 2 * hidden),
-            self._elementwise_operator(
-                "qk_norm", 2 * layers * shape.qk_norm, query_elements + kv_elements / 2
-            ),
-            self._elementwise_operator("write_kv", layers, 2 * kv_elements),
+            make.elementwise("norm", layers * fused, 4 * hidden, hidden),
+            make.elementwise("plain_norm", layers * (shape.norms_per_layer - fused), 2 * hidden, hidden),
+            make.elementwise("qk_norm", 2 * layers * shape.qk_norm, query_elements + kv_elements / 2, head),
+            make.elementwise("write_kv", layers, 2 * kv_elements, kv_elements),
         ]
         if shape.is_mla:
             latent = shape.kv_lora_rank + shape.q_lora_rank
-            result.append(self._elementwise_operator("latent_norm", layers, 2 * latent))
+            result.append(make.elementwise("latent_norm", layers, 2 * latent, latent))
         if not shape.learned_positions and not shape.embedding_norm:  # OPT; BLOOM has ALiBi
-            result.append(self._elementwise_operator("rope", layers, 2 * rotated))
+            result.append(make.elementwise("rope", layers, 2 * rotated, rotated))
         return result
 
     def _outer(self) -> list[Operator]:
-        hidden = self.shape.hidden_size
+        hidden, make, stage = self.shape.hidden_size, self.make, self.stage
         reads = 2 * hidden * (2 if self.shape.learned_positions else 1)
+        normed = int(stage.has_embedding and self.shape.embedding_norm)
         return [
-            self._elementwise_operator("embedding", int(self.stage.has_embedding), reads),
-            self._elementwise_operator(
-                "embedding_norm", int(self.stage.has_embedding and self.shape.embedding_norm), 2 * hidden
-            ),
-            self._elementwise_operator("final_norm", int(self.stage.has_lm_head), 4 * hidden),
+            make.elementwise("embedding", int(stage.has_embedding), reads, hidden),
+            make.elementwise("embedding_norm", normed, 2 * hidden, hidden),
+            make.elementwise("final_norm", int(stage.has_lm_head), 4 * hidden, hidden),
         ]
-
-    def _gemm(self, name: str, count: int, n: float, k: float, *, quantized: bool = True) -> Operator:
-        """[rows, k] x [k, n]: weights once, rows in and out."""
-        fmt = self.precision.weights
-        stored = fmt if fmt and quantized and not fmt.experts_only else None
-        weight_bytes = stored.weight_bytes if stored else self.act_bytes
-        dtype = self.precision.compute if stored else self.precision.activation
-        row_bytes = k * dtype_bytes(dtype) + n * self.act_bytes
-        return Operator(name, OperatorFamily.GEMM, count, 2.0 * n * k, row_bytes, n * k * weight_bytes, dtype)
-
-    def _expert_gemm(self, name: str, count: int, n: float, k: float) -> Operator:
-        """The routed experts' share: each token's row meets `experts_per_token` matrices of [k, n]."""
-        shape, fmt = self.shape, self.precision.weights
-        weight_bytes = fmt.weight_bytes if fmt else self.act_bytes
-        dtype = self.precision.compute if fmt else self.precision.activation
-        row_bytes = shape.experts_per_token * (k * dtype_bytes(dtype) + n * self.act_bytes)
-        flops = 2.0 * shape.experts_per_token * n * k
-        weights = ExpertWeights(shape.num_experts, shape.experts_per_token, n * k * weight_bytes)
-        return Operator(name, OperatorFamily.EXPERTS, count, flops, row_bytes, 0.0, dtype, weights)
-
-    def _elementwise_operator(self, name: str, count: int, elements: float) -> Operator:
-        moved = elements * self.act_bytes
-        return Operator(name, OperatorFamily.ELEMENTWISE, count, 0.0, moved, 0.0, self.precision.activation)
-
-    def _collective(self, name: str, family: OperatorFamily, count: int, elements: int) -> Operator:
-        message = elements * self.act_bytes
-        return Operator(name, family, count, 0.0, message, 0.0, self.precision.activation)

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from simserve.cost.calibration_file import parse_lines
 from simserve.data_files import data_folder, find_file
 from simserve.devices.accelerator import Accelerator, read_accelerator
 from simserve.errors import InputError, UnknownNameError
@@ -73,20 +74,39 @@ def load_hardware(name_or_path: str, beside: Path | None = None) -> Accelerator:
     """
     if name_or_path.endswith((".yaml", ".yml")):
         path = find_file(name_or_path, beside)
-        return read_accelerator(_load_yaml(path), path)
+        return read_accelerator(read_yaml(path), path)
     path = data_folder("hardware") / f"{name_or_path.lower()}.yaml"
     if not path.is_file():
         stem = _hardware_aliases().get(_squeeze(name_or_path))
         if stem is None:
             raise UnknownNameError("hardware", name_or_path, hardware_names())
         path = data_folder("hardware") / f"{stem}.yaml"
-    return read_accelerator(_load_yaml(path), path.name)
+    return read_accelerator(read_yaml(path), path.name)
 
 
 def load_calibration(accelerator: Accelerator) -> dict[str, Any] | None:
     """Return the mapping of `hardware/calibration/<name>.yaml`, or None where nobody has measured it."""
     path = data_folder("hardware") / "calibration" / f"{accelerator.name}.yaml"
-    return _load_yaml(path) if path.is_file() else None
+    return read_calibration_file(path) if path.is_file() else None
+
+
+def load_generic_calibration() -> dict[str, Any] | None:
+    """Return the mapping of the constants that price an accelerator without measurements, or None."""
+    path = data_folder("hardware") / "calibration" / "generic.yaml"
+    return read_calibration_file(path) if path.is_file() else None
+
+
+def read_calibration_file(path: Path) -> dict[str, Any]:
+    """Read a calibration file, fast where the tool wrote it.
+
+    Raises:
+        InputError: If it cannot be read, or holds no mapping.
+    """
+    try:
+        content = parse_lines(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        content = None
+    return read_yaml(path) if content is None else content
 
 
 def _squeeze(name: str) -> str:
@@ -131,7 +151,12 @@ def _alias_spellings(kind: str) -> dict[str, str]:
     return result
 
 
-def _load_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Raises:
+        InputError: If it cannot be read, or is something else; with the place.
+    """
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

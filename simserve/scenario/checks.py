@@ -9,8 +9,13 @@ from simserve.scenario.schema import Cost, Engine, Pool, Router, Scenario
 from simserve.scenario.section import Section
 
 # Terms of the step time that a kind of cost reads.
-_COST_TERMS = ("base_s", "per_prefill_token_s", "per_decode_s", "per_context_token_s")
-_COST_TERMS_READ = {"analytic": (), "constant": ("base_s",), "linear": _COST_TERMS}
+_COST_TERMS = ("base_s", "per_prefill_token_s", "per_decode_s", "per_context_token_s", "tables", "aic")
+_COST_TERMS_READ = {
+    "analytic": (),
+    "measured": ("tables", "aic"),
+    "constant": ("base_s",),
+    "linear": _COST_TERMS[:4],
+}
 
 
 def check_scenario(scenario: Scenario) -> list[str]:
@@ -52,7 +57,7 @@ def _check_engine(engine: Engine, path: str, cost: Cost) -> Iterator[str]:
         yield f"{path}.gpu_memory_utilization means nothing with num_gpu_blocks_override"
     if engine.speculative is not None:
         yield from _check_speculative(engine, f"{path}.speculative")
-    if cost.kind != "analytic":
+    if cost.kind in ("constant", "linear"):
         for key in ("quantization", "enforce_eager"):
             if key in changed:
                 yield f"{path}.{key} does not change step times: cost.kind is {cost.kind!r}"

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from simserve.cost.build import CostSpec, ExplainableTimer, build_timers
+from simserve.cost.build import OPERATOR_KINDS, CostSpec, ExplainableTimer, build_timers
+from simserve.cost.graphs import capture_sizes
+from simserve.cost.host import NO_HOST, HostTime, resolve_host
+from simserve.cost.host_profiles import host_profile
+from simserve.data_files import find_file
 from simserve.devices.accelerator import Accelerator
 from simserve.engine.clock import DraftCost
 from simserve.engine.memory import MemoryPlan, MemoryRequest, plan_memory
@@ -13,7 +17,7 @@ from simserve.errors import InputError
 from simserve.model.shape import ModelShape
 from simserve.registry import lookup
 from simserve.rng import keyed_uniform
-from simserve.scenario.catalog import load_calibration, load_hardware, load_model
+from simserve.scenario.catalog import load_calibration, load_generic_calibration, load_hardware, load_model
 from simserve.scenario.engine_plan import EnginePlan
 from simserve.scenario.engine_schema import Engine, Speculative
 from simserve.scenario.schema import Pool, Scenario
@@ -44,8 +48,9 @@ def plan_engine(scenario: Scenario, index: int) -> EnginePlan:
             )
         tokens = memory.max_model_len
     config = _scheduler_config(engine, profile, memory, tokens, seqs, scenario.seed)
-    cost = CostSpec(**scenario.cost.model_dump())
-    timers = _timers(cost, shape, accelerator, engine)
+    tables = tuple(str(find_file(table, scenario.folder, or_folder=True)) for table in scenario.cost.tables)
+    cost = CostSpec(**{**scenario.cost.model_dump(), "tables": tables})
+    timers = _timers(cost, shape, accelerator, engine, host=_host_time(engine, profile, config))
     return EnginePlan(
         engine, config, memory, profile, shape, accelerator, timers,
         _draft_cost(cost, draft_shape, shape, accelerator, pool),
@@ -145,8 +150,24 @@ def _draft_shape(speculative: Speculative | None, shape: ModelShape, scenario: S
     )
 
 
+def _host_time(engine: Engine, profile: EngineProfile, config: SchedulerConfig) -> HostTime:
+    """Resolve what the CPU adds to a step, and which batch sizes run as CUDA graphs."""
+    sizes = capture_sizes(config.max_num_seqs, config.max_num_batched_tokens)
+    return resolve_host(
+        host_profile(engine.host_profile or profile.host),
+        ranks=engine.tensor_parallel_size * engine.pipeline_parallel_size,
+        overlaps=config.async_scheduling or engine.pipeline_parallel_size > 1,
+        graph_sizes=() if engine.enforce_eager else sizes,
+    )
+
+
 def _timers(
-    cost: CostSpec, shape: ModelShape, accelerator: Accelerator, engine: Engine, stages: int | None = None
+    cost: CostSpec,
+    shape: ModelShape,
+    accelerator: Accelerator,
+    engine: Engine,
+    stages: int | None = None,
+    host: HostTime = NO_HOST,
 ) -> list[ExplainableTimer]:
     return build_timers(
         cost,
@@ -154,10 +175,13 @@ def _timers(
         accelerator,
         tensor_parallel_size=engine.tensor_parallel_size,
         pipeline_parallel_size=stages or engine.pipeline_parallel_size,
+        enable_expert_parallel=engine.enable_expert_parallel and shape.is_moe,
         dtype=engine.dtype,
         quantization=engine.quantization if stages is None else None,
         kv_cache_dtype=engine.kv_cache_dtype,
+        host=host,
         calibration=load_calibration(accelerator),
+        generic=load_generic_calibration(),
     )
 
 
@@ -165,7 +189,8 @@ def _draft_cost(
     cost: CostSpec, draft: ModelShape | None, shape: ModelShape, accelerator: Accelerator, pool: Pool
 ) -> DraftCost | None:
     speculative = pool.engine.speculative
-    if draft is None or speculative is None or cost.kind != "analytic":
+    if draft is None or speculative is None or cost.kind not in OPERATOR_KINDS:
         return None
+    # The drafts' forward passes are part of a step: its host time is counted once.
     timer = _timers(cost, draft, accelerator, pool.engine, stages=1)[0]
     return DraftCost(timer, speculative.num_speculative_tokens)

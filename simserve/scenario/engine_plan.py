@@ -9,6 +9,7 @@ from inspect import Parameter, signature
 from typing import Any
 
 from simserve.cost.build import ExplainableTimer
+from simserve.cost.stage_cost import OperatorTime
 from simserve.cost.timer import Chunk
 from simserve.devices.accelerator import Accelerator
 from simserve.engine.clock import DraftCost, StageClock
@@ -54,7 +55,7 @@ class EnginePlan:
         """Return the clock of an instance's pipeline stages."""
         return StageClock(
             self.timers,
-            host_ns=round(self.profile.host_s * 1e9),
+            host_ns=0,  # the timers know the host's time
             serial=self.config.async_scheduling,
             draft=self.draft,
         )
@@ -139,6 +140,10 @@ def _memory_lines(plan: MemoryPlan) -> list[str]:
     return lines + [f"  note: {note}" for note in plan.notes]
 
 
+def _provenance(row: OperatorTime) -> str:
+    return f"{row.tier}: {row.source}" if row.tier else ""
+
+
 def _step_lines(plan: EnginePlan) -> list[str]:
     """One step of 16 decodes at 2,048 tokens of context, and one prefill of 2,048 tokens."""
     lines = []
@@ -153,7 +158,7 @@ def _step_lines(plan: EnginePlan) -> list[str]:
             lines.append(f"  {title}, stage {stage}: {total * 1e3:.3f} ms")
             lines += [
                 f"    {row.operator:<24} x{row.launches:<4} {row.seconds * 1e3:>9.4f} ms "
-                f"{row.seconds / total:>6.1%}  {row.bound}"
+                f"{row.seconds / total:>6.1%}  {row.bound:<13}  {_provenance(row)}".rstrip()
                 for row in rows
             ]
     return lines

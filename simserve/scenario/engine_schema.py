@@ -16,8 +16,16 @@ from simserve.scenario.section import Section, combination_error
 Probability = Annotated[float, Field(ge=0, le=1)]
 OptionValue = bool | int | float | str | None
 DType = Literal["bfloat16", "float16", "float32"]
-KVCacheDType = Literal["bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2"]
-Quantization = Literal["fp8", "fp8_block", "int8", "awq", "gptq", "mxfp4", "nvfp4"]
+KVCacheDType = Literal[
+    "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2", "fp8_inc", "int8", "int8_per_token_head", "int4",
+    "int4_per_token_head", "int2",
+]  # fmt: skip
+Quantization = Literal[
+    "fp8", "fp8_block", "int8", "int8_wo", "awq", "gptq", "mxfp4", "nvfp4", "gptq_marlin", "awq_marlin",
+    "modelopt", "modelopt_fp4", "fbgemm_fp8", "ptpc_fp8", "experts_int8", "w8a8", "w8a16", "w4a16",
+]  # fmt: skip
+
+HostProfileName = Literal["none", "vllm-0.2", "distserve", "vllm-0.15", "vllm-0.19", "vllm-0.23"]
 
 
 def _read_version(value: Any) -> Any:
@@ -139,7 +147,15 @@ class Engine(Section):
     quantization: Quantization | None = Field(
         default=None, description="Quantisation of the weights; null: the model's own."
     )
+    enable_expert_parallel: bool = Field(
+        default=False, description="Spread whole experts over the GPUs instead of cutting each by width."
+    )
     enforce_eager: bool = Field(default=False, description="Run without CUDA graphs.")
+    host_profile: HostProfileName | None = Field(
+        default=None,
+        description="What the CPU adds to a step; null: the version's profile. vllm-0.2 and distserve are "
+        "engines of 2023 and 2024, without CUDA graphs.",
+    )
     disable_sliding_window: bool = Field(
         default=False,
         description="Treat sliding-window layers as full attention, and cap the model's length.",

@@ -15,6 +15,8 @@ def named_files(scenario: Scenario) -> Iterator[tuple[KeyPath, str]]:
     """Yield the path of every key that names a file, and the file as written."""
     for path, file in _workload_files(scenario.workload):
         yield ("workload", *path), file
+    for index, table in enumerate(scenario.cost.tables):
+        yield ("cost", "tables", index), table
     if scenario.model is not None and _is_model_file(scenario.model):
         yield ("model",), scenario.model
     for index, pool in enumerate(scenario.pools):
@@ -34,7 +36,7 @@ def lasting_path(file: str, beside: Path | None) -> str:
     working directory becomes absolute; what is not found stays as it is.
 
     Args:
-        file: The path as a scenario names it.
+        file: The path as a scenario names it; of a folder too.
         beside: The scenario's folder, if it has one.
     """
     wanted = Path(file).expanduser()
@@ -42,7 +44,7 @@ def lasting_path(file: str, beside: Path | None) -> str:
         return str(wanted)
     packaged = _packaged(wanted)
     for folder in (beside, Path.cwd()):
-        if folder is not None and (folder / wanted).is_file():
+        if folder is not None and (folder / wanted).exists():
             found = (folder / wanted).resolve()
             return file if packaged is not None and packaged == found else str(found)
     return file

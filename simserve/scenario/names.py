@@ -29,7 +29,7 @@ def check_names(scenario: Scenario, *, allow_imports: bool = True) -> list[tuple
     """
     check = _NameCheck(allow_imports)
     for path, file in named_files(scenario):
-        check.attempt(path, find_file, file, scenario.folder)
+        check.attempt(path, find_file, file, scenario.folder, or_folder=path[:2] == ("cost", "tables"))
     for key in ("trace", "pairs"):
         source = getattr(scenario.workload, key)
         if source is not None and source.format != "auto":

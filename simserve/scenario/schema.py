@@ -131,10 +131,11 @@ class Metrics(Section):
 class Cost(Section):
     """What a step costs in time: base + prefill tokens, decoding requests and context, or a GPU model."""
 
-    kind: Literal["analytic", "constant", "linear"] = Field(
+    kind: Literal["analytic", "measured", "constant", "linear"] = Field(
         default="analytic",
-        description="analytic: a roofline over the model's operators; constant: every step takes base_s; "
-        "linear: base_s plus the per_* terms.",
+        description="analytic: a roofline over the model's operators; measured: the same, with kernels "
+        "looked up in measured tables first; constant: every step takes base_s; linear: base_s plus the "
+        "per_* terms.",
     )
     base_s: StepSeconds = Field(default=0.0, description="constant, linear: seconds of every step.")
     per_prefill_token_s: TokenSeconds = Field(default=0.0, description="linear: seconds per prefill token.")
@@ -142,9 +143,20 @@ class Cost(Section):
     per_context_token_s: TokenSeconds = Field(
         default=0.0, description="linear: seconds per token of decode context."
     )
+    tables: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        default=(),
+        description="measured: files of kernel tables (parquet or CSV), or folders of them.",
+    )
+    aic: Literal["vllm", "sglang", "trtllm"] | None = Field(
+        default=None,
+        description="measured: look kernels up in the tables that an installed aiconfigurator-core has of "
+        "this backend; after `tables`.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Cost:
+        if self.kind == "measured" and not self.tables and self.aic is None:
+            raise combination_error("kind", "measured needs tables, or aic: vllm, sglang or trtllm")
         if self.kind == "constant" and self.base_s <= 0:
             raise combination_error("kind", "constant needs base_s, the seconds of a step, above 0")
         terms = self.base_s + self.per_prefill_token_s + self.per_decode_s

@@ -93,6 +93,7 @@ ENGINE_FLAGS = {
     "--dtype": Flag("dtype", _one_of(get_args(DType))),
     "--kv-cache-dtype": Flag("kv_cache_dtype", _one_of(get_args(KVCacheDType))),
     "--quantization": Flag("quantization", _one_of(get_args(Quantization))),
+    "--enable-expert-parallel": Flag("enable_expert_parallel"),
     "--enforce-eager": Flag("enforce_eager"),
     "--disable-sliding-window": Flag("disable_sliding_window"),
     "--disable-hybrid-kv-cache-manager": Flag("disable_hybrid_kv_cache_manager"),

@@ -92,7 +92,7 @@ def test_quantized_weights_are_smaller_and_may_compute_faster() -> None:
     widened = resolve_precision(shape, quantization="fp8", native_dtypes=frozenset({"bfloat16"}))
     assert widened.compute == "bfloat16"
     only_experts = {op.name: op.dtype for op in operators(load_model("gpt-oss-20b")).token_operators}
-    assert only_experts["qkv"] == only_experts["experts_up"] == "bfloat16"
+    assert only_experts["qkv"] == only_experts["experts"] == "bfloat16"
 
 
 def test_attention_of_each_kind() -> None:

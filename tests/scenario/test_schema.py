@@ -9,18 +9,36 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from simserve import registry
-from simserve.model.dtype import DTYPE_BYTES, WEIGHT_FORMATS, normalise_dtype
-from simserve.scenario.engine_schema import DType, Engine, KVCacheDType, Quantization, Speculative
+from simserve.cost.host_profiles import HOST_PROFILES
+from simserve.model.dtype import DTYPE_BYTES, QUANTIZATION_NAMES, normalise_dtype
+from simserve.model.kv_format import KV_FORMATS, kv_format
+from simserve.scenario.engine_schema import (
+    DType,
+    Engine,
+    HostProfileName,
+    KVCacheDType,
+    Quantization,
+    Speculative,
+)
 from simserve.scenario.schema import Cost, Metrics, Pool, Queue, Router, Scenario, Slo
 
 
 def test_quantizations_are_those_of_the_models() -> None:
-    assert set(get_args(Quantization)) == set(WEIGHT_FORMATS)
+    assert set(get_args(Quantization)) == set(QUANTIZATION_NAMES)
 
 
-@pytest.mark.parametrize("name", [*get_args(DType), *get_args(KVCacheDType)])
+def test_host_profiles_are_those_of_the_cost_model() -> None:
+    assert set(get_args(HostProfileName)) == set(HOST_PROFILES)
+
+
+@pytest.mark.parametrize("name", get_args(DType))
 def test_dtypes_are_known_to_the_models(name: str) -> None:
     assert normalise_dtype(name) in DTYPE_BYTES
+
+
+@pytest.mark.parametrize("name", get_args(KVCacheDType))
+def test_kv_formats_are_known_to_the_models(name: str) -> None:
+    assert kv_format(name).name in KV_FORMATS
 
 
 @pytest.mark.parametrize("policy", registry.names("router"))

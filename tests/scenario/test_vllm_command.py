@@ -102,11 +102,11 @@ def test_speculative_config() -> None:
 
 def test_unknown_flags_and_values_are_listed() -> None:
     _, _, engine, unknown = imported(
-        "vllm serve Qwen/Qwen3-14B --enable-expert-parallel --frobnicate=3 --lora-modules a=b "
+        "vllm serve Qwen/Qwen3-14B --enable-lora --frobnicate=3 --lora-modules a=b "
         "--quantization bitsandbytes --max-num-seqs 32"
     )
     assert unknown == [
-        "--enable-expert-parallel",
+        "--enable-lora",
         "--frobnicate 3",
         "--lora-modules a=b",
         "--quantization bitsandbytes",

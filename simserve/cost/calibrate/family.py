@@ -1,18 +1,21 @@
 """The contract between measured tables and kernel models: one `Family` a kind of kernel.
 
 A family reads the documented columns of its tables into rows of one form, says which of them are fitted
-together, and which kernel model is fitted. Reading, fitting, cross-validation, checking, residuals and plots are then
-the same for all families.
+together, and which kernel model is fitted. Reading, fitting, cross-validation, checking, residuals and plots
+are then the same for all families.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from simserve.cost.kernels.form import Constants, KernelForm
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from simserve.cost.kernel_calibration import KernelCalibration
 
 # Columns that `Family.rows` always gives; the form's shape columns come on top.
 ROW_COLUMNS = (
@@ -58,3 +61,25 @@ class Family(Protocol):
 
     def residual_axes(self, variant: str) -> tuple[tuple[str, float], ...]:
         """Shape columns and weights over whose logarithms residuals are interpolated; () for none."""
+
+
+class StepTable(Protocol):
+    """A table of whole steps: checked against the composition of kernels, never fitted."""
+
+    @property
+    def stems(self) -> tuple[str, ...]:
+        """Stems of the tables that it reads."""
+
+    def rows(
+        self, stem: str, table: pd.DataFrame, calibration_of: Callable[[str], KernelCalibration]
+    ) -> pd.DataFrame:
+        """Return one row an input row, with the table's index.
+
+        The columns are those of `ROW_COLUMNS` (variant and shape may be ""), and `predicted_s` (NaN where the
+        row cannot be priced), `split` ("unseen" or "excluded") and `tier`.
+
+        Args:
+            stem: Of the table.
+            table: As read.
+            calibration_of: An accelerator's calibration by the table's spelling, with its peaks.
+        """

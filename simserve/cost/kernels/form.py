@@ -22,7 +22,8 @@ class Parameter(NamedTuple):
     """A constant that a fit may choose.
 
     Attributes:
-        name: As in the calibration file; seconds end in `_s`, rates in `_per_s`, shares of a peak in `_efficiency`.
+        name: As in the calibration file; seconds end in `_s`, rates in `_per_s`, shares of a peak in
+            `_efficiency`.
         low, high: Bounds of the fit.
         start: Where a fit begins, and the value that the generic tier uses unless it states another.
     """
@@ -42,6 +43,9 @@ class Device(NamedTuple):
         l2_bytes: Size of the last-level cache; 0 if unknown.
         sms: Streaming multiprocessors (compute units); forms with waves need it, 1 means none are modelled.
         sram_bytes: Shared memory of one of them; 0 if unknown.
+        link_bytes_per_s, link_domain: Rate of the scale-up link, a direction, and how many accelerators it
+            joins; 1 if there is none.
+        pcie_bytes_per_s, network_bytes_per_s: Rate to the host and to other hosts, a direction.
     """
 
     flops_per_s: float
@@ -49,6 +53,10 @@ class Device(NamedTuple):
     l2_bytes: float
     sms: int
     sram_bytes: float
+    link_bytes_per_s: float = 0.0
+    link_domain: int = 1
+    pcie_bytes_per_s: float = 0.0
+    network_bytes_per_s: float = 0.0
 
 
 class KernelForm(Protocol):

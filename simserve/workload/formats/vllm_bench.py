@@ -30,8 +30,8 @@ def read(path: Path, run: int = 0) -> Workload:
     Raises:
         TraceError: If the file is no such result, or was saved without `--save-detailed`.
     """
-    record = _result(path, run)
-    lists = {key: _numbers(record, key) for key in KEYS}
+    record = read_result(path, run)
+    lists = {key: read_numbers(record, key) for key in KEYS}
     count = len(lists["start_times"])
     for key in KEYS:
         if len(lists[key]) != count:
@@ -56,7 +56,12 @@ def read(path: Path, run: int = 0) -> Workload:
     return rows.workload("vllm bench serve result, times from its first request")
 
 
-def _result(path: Path, run: int) -> Record:
+def read_result(path: Path, run: int = 0) -> Record:
+    """Return one result object of a file; `run` counts from 0.
+
+    Raises:
+        TraceError: If it is no JSON object, or there are fewer.
+    """
     text = "".join(read_lines(path))
     decoder = json.JSONDecoder()
     position, number = 0, 0
@@ -78,7 +83,8 @@ def _result(path: Path, run: int) -> Record:
         position, number = end, number + 1
 
 
-def _numbers(record: Record, key: str) -> list[float]:
+def read_numbers(record: Record, key: str) -> list[float]:
+    """Return a list of numbers of a detailed result. Raises TraceError."""
     values = record.fields.get(key)
     if not isinstance(values, list):
         record.fail(key, "expected a list; save the result with --save-detailed")

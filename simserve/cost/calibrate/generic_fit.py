@@ -1,0 +1,74 @@
+"""Fits the generic tier: one set of constants for all accelerators, each left out to state its error."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simserve.cost.calibrate.accelerator_fit import RowGroup
+from simserve.cost.calibrate.files import NamedFit
+from simserve.cost.calibrate.fitting import PinnedForm, Sample, fit_samples, take_sample, thin_rows
+from simserve.cost.calibrate.validation import GroupFit, measure_errors
+from simserve.cost.fitted_kernel import describe_device
+from simserve.cost.kernel_calibration import rank_framework
+
+# Rows of each accelerator, for the fit and for its error.
+ROWS = 800
+COARSE_ROWS = 120
+Key = tuple[str, str, str, str]
+
+
+class GenericFits:
+    """Collects rows of all accelerators, then fits them together."""
+
+    def __init__(self) -> None:
+        """Start without rows."""
+        self._groups: dict[Key, dict[str, RowGroup]] = {}
+
+    def add(self, group: RowGroup) -> None:
+        """Keep a thin sample of a group; of several frameworks on one accelerator the preferred one's."""
+        key = (group.family.name, group.dtype, group.kv_dtype, group.variant)
+        mine = self._groups.setdefault(key, {})
+        name = group.accelerator.name
+        if name not in mine or rank_framework(group.framework) < rank_framework(mine[name].framework):
+            mine[name] = group._replace(rows=thin_rows(group.rows, ROWS))
+
+    def fit(self) -> list[NamedFit]:
+        """Fit each family, dtype and variant that two accelerators have; errors are of those left out."""
+        found: list[NamedFit] = []
+        for groups in self._groups.values():
+            if len(groups) > 1:
+                found.append(_fit_one(list(groups.values()), found))
+        return found
+
+
+def _fit_one(groups: list[RowGroup], earlier: list[NamedFit]) -> NamedFit:
+    first = groups[0]._replace(framework="")
+    pinned = first.pinned(earlier)
+    samples = [_sample(group, ROWS) for group in groups]
+    coarse = [_sample(group, COARSE_ROWS) for group in groups]
+    form = PinnedForm(first.family.form(first.variant), pinned)
+    constants = {**fit_samples(form, samples, coarse), **pinned}
+    predicted, left_out = [], {}
+    for index, (group, sample) in enumerate(zip(groups, samples, strict=True)):
+        inner = fit_samples(form, [*samples[:index], *samples[index + 1 :]], (), constants)
+        predicted.append(form.seconds(sample.shapes, inner, sample.device, warm=True))
+        left_out[group.accelerator.name] = measure_errors(predicted[-1], sample.seconds).mape
+    # Accelerators have about as many rows each.
+    error = measure_errors(np.concatenate(predicted), np.concatenate([sample.seconds for sample in samples]))
+    return NamedFit(
+        family=first.family.name,
+        framework="",
+        dtype=first.dtype,
+        kv_dtype=first.kv_dtype,
+        variant=first.variant,
+        form=form.name,
+        rows=sum(len(group.rows) for group in groups),
+        shapes=[],
+        fit=GroupFit(constants, None, error),
+        left_out=left_out,
+    )
+
+
+def _sample(group: RowGroup, limit: int) -> Sample:
+    dtype = group.family.compute_dtype(group.dtype, group.kv_dtype)
+    return take_sample(group.rows, describe_device(group.accelerator, dtype), limit)

@@ -1,0 +1,1 @@
+"""Studies: many runs, or a run and what was measured."""

@@ -1,0 +1,1 @@
+"""Measures a GPU's kernels into the tables that `simserve calibrate fit` reads; needs PyTorch alone."""
