@@ -12,7 +12,7 @@ from simpy.events import NORMAL
 from simserve.cluster.recorder import Progress, RequestRecorder, Sent
 from simserve.cluster.routers import Router
 from simserve.engine.alarm import Alarm
-from simserve.engine.instance import Instance
+from simserve.engine.instance import Instance, Waiting
 from simserve.engine.loop import EngineLoop
 from simserve.metrics.record import COMPLETED, FAILED, UNFINISHED
 from simserve.scheduler.sequence import Sequence as Running
@@ -149,7 +149,7 @@ class Cluster:
         if pool.shed:
             victims = [v for each in pool.instances if (v := each.oldest_waiting()) is not None]
             if victims:
-                victim = max(victims, key=_sheddable)
+                victim = max(victims, key=Waiting.rank)
                 self.instances[victim.owner.instance].cancel(victim.request.id, "shed: queue full")
                 return ""
         return "rejected: queue full"
@@ -237,7 +237,3 @@ class Cluster:
         for follow_up in request.follow_ups:
             self._recorder.record(Sent(follow_up, follow_up.arrival_ns), None, UNFINISHED, "never sent", -1)
             self._leave_follow_ups(follow_up)
-
-
-def _sheddable(sequence: Running) -> tuple[int, float, int]:
-    return (sequence.request.priority, -sequence.arrival_order, -sequence.request.id)

@@ -7,14 +7,13 @@ when somebody looks: one SimPy event a stretch, none a step.
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Any
+from typing import Any, NamedTuple
 
 from simpy import Environment, Event
 
 from simserve.engine.alarm import Alarm
 from simserve.engine.clock import Plan, StageClock
 from simserve.engine.loop import Ended, EngineLoop
-from simserve.scheduler.sequence import Sequence
 from simserve.scheduler.vllm.scheduler import VllmScheduler
 from simserve.workload.request import Request
 
@@ -22,6 +21,24 @@ from simserve.workload.request import Request
 _FIRST_ENGINE_PRIORITY = 2
 # Steps priced ahead: doubled when a stretch runs to its end, cut back when an arrival cuts it.
 _SHORTEST_REACH, _LONGEST_REACH = 8, 4096
+
+
+class Waiting(NamedTuple):
+    """A request without a seat.
+
+    Attributes:
+        request: The request.
+        owner: Whose it is: what was handed to `Instance.submit` with it.
+        order: Order of arrival at its instance.
+    """
+
+    request: Request
+    owner: Any
+    order: float
+
+    def rank(self) -> tuple[int, float, int]:
+        """The highest is the first to go: the lowest priority, then the oldest, in the end the lowest id."""
+        return (self.request.priority, -self.order, -self.request.id)
 
 
 class Instance(EngineLoop):
@@ -95,13 +112,13 @@ class Instance(EngineLoop):
         self.settle()
         return self.scheduler.cached_prefix_tokens(request)
 
-    def oldest_waiting(self) -> Sequence | None:
-        """Return the waiting sequence of lowest priority, the oldest of those; None if none waits."""
+    def oldest_waiting(self) -> Waiting | None:
+        """Return the waiting request of lowest priority, the oldest of those; None if none waits."""
         leaving = {request_id for request_id, _ in self._cancelled}
-        queue = [sequence for sequence in self.scheduler.waiting if sequence.request.id not in leaving]
-        if not queue:
-            return None
-        return max(queue, key=lambda s: (s.request.priority, -s.arrival_order, -s.request.id))
+        queue = [Waiting(s.request, s.owner, s.arrival_order) for s in self.scheduler.waiting]
+        # Those that the engine has not looked at yet come after all it knows.
+        queue += [Waiting(*arrival, self._taken + 1 + i) for i, arrival in enumerate(self._arrivals)]
+        return max((w for w in queue if w.request.id not in leaving), key=Waiting.rank, default=None)
 
     # -- the clock ----------------------------------------------------------------------------------------
 
