@@ -12,6 +12,7 @@ scheduler in Python, needs plain Python: a compiled class has no subclass in Pyt
 from __future__ import annotations
 
 import argparse
+import compileall
 import hashlib
 import importlib.util
 import os
@@ -80,6 +81,8 @@ def main() -> int:
         if not compile_modules(out):
             print(f"mypyc failed; its output is in {_shown(out / 'compile.log')}", file=sys.stderr)
             return 1
+        # The other modules as byte code, also where Python is told not to write any.
+        compileall.compile_dir(out / "simserve", quiet=1)
         (out / _STAMP).write_text(digest() + "\n")
         print(
             f"compiled {len(hot_modules())} modules in {time.perf_counter() - started:.0f} s; {_usage(out)}"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from struct import pack
+
+import numpy as np
+
 from simserve.metrics.record import StepLog, extend_column
 from simserve.scheduler.batch import Batch
 
@@ -13,7 +17,7 @@ _ENDS_KEPT = 1024
 class StepRecorder:
     """Appends to a `StepLog`. Consecutive decode steps with the same batch and queue share a row.
 
-    Rows (as tuples) and ends are moved to the log's columns many at a time; `flush` moves the rest.
+    Rows and ends are moved to the log's columns many at a time; `flush` moves the rest.
 
     Attributes:
         decodes, waiting: Of the open row if it is one of decode steps (else decodes is -1): steps with the
@@ -23,10 +27,12 @@ class StepRecorder:
 
     def __init__(self, log: StepLog) -> None:
         self.log = log
-        self._rows: list[tuple[int, ...]] = []
         self._ends: list[int] = []
-        # The open row: first step, start, prefill tokens, decodes, running, waiting, used blocks; its steps.
-        self._open: tuple[int, int, int, int, int, int, int] | None = None
+        # Rows one after the other: first step, start, prefill tokens, decodes, running, waiting, used blocks;
+        # and the steps of all but the last, which is open.
+        self._rows: list[int] = []
+        self._closed: list[int] = []
+        self._is_open = False
         self.steps = 0
         self.decodes = -1
         self.waiting = -1
@@ -63,18 +69,19 @@ class StepRecorder:
         self.waiting = waiting
 
     def _begin(self, row: tuple[int, int, int, int, int, int, int], steps: int) -> None:
-        if self._open is not None:
-            self._rows.append((self.steps, *self._open))
-            if len(self._rows) >= _ROWS_KEPT:
+        if self._is_open:
+            self._closed.append(self.steps)
+            if len(self._closed) >= _ROWS_KEPT:
                 self._move_rows()
-        self._open = row
+        self._rows += row
+        self._is_open = True
         self.steps = steps
 
     def flush(self) -> None:
         """Move all rows to the log, the open one too; nothing may be recorded afterwards."""
-        if self._open is not None:
-            self._rows.append((self.steps, *self._open))
-            self._open = None
+        if self._is_open:
+            self._closed.append(self.steps)
+            self._is_open = False
         self._move_rows()
         self._move_ends()
 
@@ -83,13 +90,14 @@ class StepRecorder:
         self._ends.clear()
 
     def _move_rows(self) -> None:
-        if not self._rows:
-            return
         log = self.log
         columns = (
-            log.steps, log.first_step, log.start_ns, log.prefill_tokens, log.decode_tokens,
-            log.running, log.waiting, log.used_blocks,
+            log.first_step, log.start_ns, log.prefill_tokens, log.decode_tokens, log.running, log.waiting,
+            log.used_blocks,
         )  # fmt: skip
-        for column, values in zip(columns, zip(*self._rows, strict=True), strict=True):
-            extend_column(column, values)
+        rows = np.frombuffer(pack(f"{len(self._rows)}q", *self._rows), np.int64)
+        for column, values in zip(columns, rows.reshape(-1, len(columns)).T, strict=True):
+            column.frombytes(values.tobytes())
+        extend_column(log.steps, self._closed)
         self._rows.clear()
+        self._closed.clear()
