@@ -26,7 +26,7 @@ test: $(STAMP) ## Set up and pass the tests: style, types, behaviour.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n 2 -m 'not slow'
 
 test-slow: $(STAMP) ## The tests that take minutes.
 	$(BIN)/python -m pytest -m slow
