@@ -24,7 +24,7 @@ class Run:
         hashed: Of a run without a key: blocks with a hash; the others are taken first.
         references: Tables that hold it; 0: it lies in the free queue.
         rest: The run that was split off its end, while those who held both may still hold it.
-        before, after: Neighbours in the free queue.
+        before, after: Neighbours in the free queue, None outside of it: a taken run keeps nothing alive.
     """
 
     __slots__ = ("after", "before", "hashed", "key", "references", "rest", "size")
@@ -35,8 +35,8 @@ class Run:
         self.hashed = 0
         self.references = 0
         self.rest: Run | None = None
-        self.before: Run = self
-        self.after: Run = self
+        self.before: Run | None = None
+        self.after: Run | None = None
 
 
 class RunPool(KVPool):
@@ -51,7 +51,8 @@ class RunPool(KVPool):
         super().__init__(num_blocks)
         self.block_size = block_size
         # A ring: the queue's front is `after` this one, its end `before`.
-        self._queue = Run(UNKEYED, 0)
+        self._queue = queue = Run(UNKEYED, 0)
+        queue.before = queue.after = queue
         self._append(Run(UNKEYED, num_blocks - 1))
         # First key of a run -> the run, or the runs of the same content in the order of publishing ("twins",
         # always of one size). A lookup returns the first.
@@ -66,6 +67,7 @@ class RunPool(KVPool):
         queue = self._queue
         while count:
             run = queue.after
+            assert run is not None
             size = run.size
             if size > count:
                 if self._twins and run.key != UNKEYED and isinstance(self._cached[run.key], list):
@@ -218,6 +220,7 @@ class RunPool(KVPool):
     def _link(self, run: Run, after: Run) -> None:
         """Put a run before another one in the queue."""
         before = after.before
+        assert before is not None
         run.before = before
         run.after = after
         before.after = run
@@ -225,8 +228,10 @@ class RunPool(KVPool):
 
     def _unlink(self, run: Run) -> None:
         before, after = run.before, run.after
+        assert before is not None and after is not None
         before.after = after
         after.before = before
+        run.before = run.after = None
 
     # -- what logs and checks ask for ---------------------------------------------------------------------
 
@@ -239,7 +244,7 @@ class RunPool(KVPool):
     def free_runs(self) -> Iterator[Run]:
         """Yield the runs in the free queue, front first."""
         run = self._queue.after
-        while run is not self._queue:
+        while run is not None and run is not self._queue:
             yield run
             run = run.after
 
