@@ -228,7 +228,8 @@ class RunPool(KVPool):
 
     def _unlink(self, run: Run) -> None:
         before, after = run.before, run.after
-        assert before is not None and after is not None
+        assert before is not None
+        assert after is not None
         before.after = after
         after.before = before
         run.before = run.after = None
