@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from simserve.cost.fitted_kernel import FittedKernel
+from simserve.cost.kernel_book import KernelBook
 from simserve.cost.kernels.decode_attention import decode_variants
 from simserve.cost.kernels.form import Array, Shapes
 from simserve.cost.kernels.gemm import SERVING_VARIANTS
 from simserve.cost.kernels.mla import mla_variants
 from simserve.cost.kernels.prefill_attention import prefill_variants
-from simserve.cost.prices import KERNEL_DTYPE, KernelBook, same
+from simserve.cost.prices import KERNEL_DTYPE, same
 from simserve.model.operators import AttentionOperator
 
 # KV dtypes of tables of measured attention.

@@ -12,9 +12,10 @@ from simserve.cost.calibration_note import CalibrationNote
 from simserve.cost.collectives import Collectives, build_collectives
 from simserve.cost.fusion import default_fusion, fuse
 from simserve.cost.host import NO_HOST, HostTime
+from simserve.cost.kernel_book import KernelBook
 from simserve.cost.kernel_calibration import KernelCalibration
 from simserve.cost.kernels.expert_load import RANDOM
-from simserve.cost.prices import KernelBook, OperatorPrices, engine_kernels
+from simserve.cost.prices import OperatorPrices, engine_kernels
 from simserve.cost.roofline import RooflineTimer
 from simserve.cost.simple import ConstantTimer, LinearTimer
 from simserve.cost.stage_cost import OperatorTime, StageCost

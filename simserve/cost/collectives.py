@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from simserve.cost.calibrate.communication import serving_variants
 from simserve.cost.fitted_kernel import FittedKernel
+from simserve.cost.kernel_book import KernelBook
 from simserve.cost.kernel_calibration import KernelCalibration
 from simserve.cost.kernels.collective import (
     ALL_GATHER,
@@ -33,20 +34,6 @@ _LARGE_BYTES = 64e6
 # The norm that rides in an all-reduce reads the residual and writes both sums: three passes over the message.
 _NORM_PASSES = 3.0
 FAMILY = "communication"
-
-
-class KernelBook(Protocol):
-    """Where kernels are looked up; see `KernelCalibration`."""
-
-    def kernel(
-        self,
-        family: str,
-        dtype: str,
-        kv_dtype: str = "",
-        variant: str | Sequence[str] = "",
-        framework: str = "",
-    ) -> FittedKernel:
-        """Return what prices a kernel family."""
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Mapping
 
 import numpy as np
 
 from simserve.cost.collectives import Collectives
 from simserve.cost.fitted_kernel import FittedKernel
+from simserve.cost.kernel_book import KernelBook
 from simserve.cost.kernels.expert_load import RANDOM
 from simserve.cost.kernels.form import Array, Shapes
 from simserve.cost.kernels.gemm import ELEMENT_BYTES, SERVING_VARIANTS, gemm_shapes
@@ -21,20 +21,6 @@ _WIDE_BYTES = 2.0
 # Formats whose experts nobody has measured, and what comes nearest: on GPUs without FP4 units vLLM runs
 # MXFP4 experts through Marlin, as any 4-bit weights.
 _EXPERT_DTYPES = {"mxfp4": "int4_wo"}
-
-
-class KernelBook(Protocol):
-    """Where kernels are looked up: the fits of one accelerator, or measured tables before them."""
-
-    def kernel(
-        self,
-        family: str,
-        dtype: str,
-        kv_dtype: str = "",
-        variant: str | Sequence[str] = "",
-        framework: str = "",
-    ) -> FittedKernel:
-        """Return what prices a kernel family; see `KernelCalibration.kernel`."""
 
 
 class OperatorPrices:

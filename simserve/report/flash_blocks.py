@@ -10,9 +10,9 @@ import numpy as np
 
 from simserve.cost.attention_prices import KernelAttention
 from simserve.cost.fitted_kernel import FittedKernel
+from simserve.cost.kernel_book import KernelBook
 from simserve.cost.kernels.flash_tile import Tile
 from simserve.cost.kernels.prefill_attention import PrefillAttentionForm
-from simserve.cost.prices import KernelBook
 from simserve.errors import InputError
 from simserve.model.operators import AttentionOperator
 
