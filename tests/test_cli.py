@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -219,3 +220,16 @@ def test_help_loads_no_library_that_only_a_run_needs() -> None:
     heavy = {"numpy", "pandas", "pyarrow", "pydantic", "networkx", "simpy", "yaml", "scipy", "plotly"}
     assert "simserve" in loaded
     assert not loaded & heavy
+
+
+def test_start_up_is_quick() -> None:
+    """At most 120 ms of CPU above a bare Python: the least of seven, so that neighbours do not count."""
+
+    def cpu_s(*command: str) -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, *command], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    ours = min(cpu_s("-c", "from simserve.cli import main; main()", "--help") for _ in range(7))
+    assert ours - min(cpu_s("-c", "pass") for _ in range(7)) < 0.12
