@@ -36,11 +36,12 @@ calibration: $(STAMP) ## Fit hardware/calibration/*.yaml again, from the tables 
 
 validate: $(STAMP) ## Simulate the real servers of DATA/e2e and compare. VALIDATE='--html build/validate' draws.
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/simserve validate $(DATA)/e2e/*/ $(VALIDATE)
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/simserve validate $(DATA)/e2e/*/ --leave-one-out
 
 compile: $(STAMP) ## Optional: compile the hot modules for big runs; the results are the same.
 	$(BIN)/python tools/compile.py
 
-bench: $(STAMP) $(if $(findstring --plain,$(BENCH)),,compile) ## Measure the speed; writes build/bench.json. BENCH='--load 2x50k', '--million' or '--plain'.
+bench: $(STAMP) $(if $(findstring --plain,$(BENCH)),,compile) ## Measure the speed; writes build/bench.json. BENCH='--load 2x50k', '--million', '--kinds' or '--plain'.
 	$(BIN)/python tests/benchmarks/bench.py $(BENCH)
 
 format: $(STAMP) ## Put the code into the house's form.

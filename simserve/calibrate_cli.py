@@ -38,6 +38,9 @@ def fit(
     date: Annotated[str | None, typer.Option(help="Date to write into the file; without it today's.")] = None,
     provenance: Annotated[str, typer.Option(help="Where the tables are from, to write into the file.")] = "",
     plot: Plot = None,
+    workers: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Processes that fit; the constants are the same.")
+    ] = 1,
     json: Json = False,
 ) -> None:
     """Fit one accelerator's constants to tables in the documented columns.
@@ -50,7 +53,7 @@ def fit(
     from simserve.cli_calibrate import FitOptions, fit_all, fit_file
 
     today = date or calendar.today().isoformat()
-    options = FitOptions(frozenset(family or ()), today, provenance, plot, json)
+    options = FitOptions(frozenset(family or ()), today, provenance, plot, json, workers)
     if hardware == "all":
         fit_all(data, out, options)
     else:

@@ -45,7 +45,9 @@ class Catalog(StrEnum):
     MODELS = "models"
     HARDWARE = "hardware"
     ROUTERS = "routers"
-    ENGINES = "engines"
+    SCHEDULERS = "schedulers"
+    ORDERS = "orders"
+    EVICTIONS = "evictions"
     SCENARIOS = "scenarios"
     TRACES = "traces"
 
@@ -228,8 +230,21 @@ def validate(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 if a figure is outside its bound.")
     ] = False,
+    left_out: Annotated[
+        bool,
+        typer.Option("--leave-one-out", help="Errors with constants set by the runs of other models only."),
+    ] = False,
+    effects: Annotated[
+        bool, typer.Option("--effects", help="Errors with each modelled effect switched off in turn.")
+    ] = False,
 ) -> None:
     """Simulate what real servers ran and compare with what they measured."""
+    if left_out or effects:
+        from simserve.validate_cli import show_study
+
+        alone = not (html or strict or scenario or (left_out and effects))
+        show_study(runs, effects=effects, cost=cost.value, tables=tables or (), as_json=json, alone=alone)
+        return
     from simserve.validate_cli import validate_runs
 
     validate_runs(
@@ -241,6 +256,29 @@ def validate(
         html=html,
         strict=strict,
     )
+
+
+@app.command(epilog="Example: simserve report out --html out.html --perfetto out.json.gz")
+def report(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="The folder of a run.")],
+    html: Annotated[
+        str | None, typer.Option(metavar="FILE", help="One page of figures that works without a network.")
+    ] = None,
+    perfetto: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A trace for ui.perfetto.dev; .gz compresses it.")
+    ] = None,
+    prometheus: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Time series under vLLM's names, as OpenMetrics text.")
+    ] = None,
+    vllm_bench: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="The JSON of vllm bench serve --save-result --save-detailed."),
+    ] = None,
+) -> None:
+    """Turn a run's folder into files for other tools; without an option print its summary."""
+    from simserve.report_cli import write_reports
+
+    write_reports(folder, html=html, perfetto=perfetto, prometheus=prometheus, vllm_bench=vllm_bench)
 
 
 @app.command(epilog="Example: simserve conformance vllm logs/")

@@ -3,63 +3,22 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from simserve.cost.calibrate.accelerator_fit import RowGroup, read_groups
+from simserve.cost.calibrate.accelerator_fit import RowGroup, fit_groups, read_groups
 from simserve.cost.calibrate.checking import KEYS, Condition, check_report
 from simserve.cost.calibrate.files import NamedFit, format_calibration
 from simserve.cost.calibrate.generic_fit import GenericFits
 from simserve.cost.calibrate.plots import PlotData, require_plotly
-from simserve.cost.kernel_calibration import KernelCalibration
-from simserve.devices.accelerator import Accelerator
+from simserve.cost.calibrate.sustained import SustainedRates
 from simserve.errors import InputError, UnknownNameError
-from simserve.scenario.catalog import (
-    load_calibration,
-    load_generic_calibration,
-    load_hardware,
-    read_calibration_file,
-)
+from simserve.scenario.calibrations import CatalogCalibrations, Spellings, find_accelerator
+from simserve.scenario.catalog import load_hardware, read_calibration_file
 
-# What an accelerator that is in no catalog is taken for; its rows are labelled generic.
-UNKNOWN_HARDWARE = "a100-sxm-80gb"
 _COLUMNS = ("n", "mape", "median_ape", "p90_ape", "bias")
-
-
-class CatalogCalibrations:
-    """The calibrations that ship, and one from a file of the user's."""
-
-    def __init__(self, file: str | None = None, own: Accelerator | None = None) -> None:
-        """Read the user's file.
-
-        Args:
-            file: A calibration file, used in place of its accelerator's own; None: only those that ship.
-            own: An accelerator that is in no catalog.
-        """
-        self._own = own
-        self._given: Mapping[str, Any] = read_calibration_file(Path(file)) if file is not None else {}
-        self._file = file
-        self._found: dict[str, KernelCalibration] = {}
-
-    def of(self, hardware: str) -> KernelCalibration:
-        """Return the calibration of an accelerator by the table's spelling."""
-        if hardware not in self._found:
-            self._found[hardware] = self._load(hardware)
-        return self._found[hardware]
-
-    def _load(self, hardware: str) -> KernelCalibration:
-        generic = load_generic_calibration()
-        is_own = self._own is not None and Spellings(self._own)(hardware)
-        accelerator = self._own if is_own else find_accelerator(hardware)
-        if accelerator is None:
-            return KernelCalibration(load_hardware(UNKNOWN_HARDWARE), None, generic)
-        if self._given.get("accelerator") == accelerator.name:
-            return KernelCalibration(accelerator, self._given, generic, self._file)
-        name = f"{accelerator.name}.yaml"
-        return KernelCalibration(accelerator, load_calibration(accelerator), generic, name)
 
 
 def check_data(
@@ -114,6 +73,7 @@ class FitOptions(NamedTuple):
         date, provenance: To write into the file.
         plot: HTML file to draw the fitted tables into; None: none.
         as_json: Print JSON.
+        workers: Processes that fit.
     """
 
     families: frozenset[str]
@@ -121,6 +81,7 @@ class FitOptions(NamedTuple):
     provenance: str
     plot: str | None
     as_json: bool
+    workers: int = 1
 
 
 def fit_file(data: str, hardware: str, out: str, options: FitOptions) -> None:
@@ -139,13 +100,16 @@ def fit_file(data: str, hardware: str, out: str, options: FitOptions) -> None:
         require_plotly()
     accelerator = load_hardware(hardware)
     spellings = Spellings(accelerator)
-    groups = read_groups(data, lambda name: accelerator if spellings(name) else None, options.families)
+    sustained = SustainedRates()
+    found = read_groups(data, lambda name: accelerator if spellings(name) else None, options.families)
+    groups = _shown_to((sustained,), found)
     fits: list[NamedFit] = []
-    for group in groups:
-        fits.append(_fit_and_show(group, fits, options))
+    for name, fit in fit_groups(groups, options.workers):
+        _show(fit, f"{name} ", options)
+        fits.append(fit)
     if not fits:
         raise InputError(f"the tables hold no rows of {accelerator.name} that can be fitted", file=data)
-    _write(Path(out), accelerator.name, fits, options)
+    _write(Path(out), accelerator.name, fits, options, sustained.of(accelerator.name))
     if options.plot is not None:
         points = PlotData(spellings)
         check_report(data, CatalogCalibrations(out, accelerator), visit=points.add)
@@ -166,16 +130,17 @@ def fit_all(data: str, out: str, options: FitOptions) -> None:
         options: How; no plot.
     """
     fits: dict[str, list[NamedFit]] = {}
-    generic = GenericFits()
-    for group in read_groups(data, find_accelerator, options.families):
-        generic.add(group)
-        earlier = fits.setdefault(group.accelerator.name, [])
-        earlier.append(_fit_and_show(group, earlier, options))
+    generic, sustained = GenericFits(), SustainedRates()
+    groups = _shown_to((generic, sustained), read_groups(data, find_accelerator, options.families))
+    for name, fit in fit_groups(groups, options.workers):
+        _show(fit, f"{name} ", options)
+        fits.setdefault(name, []).append(fit)
     for name, found in sorted(fits.items()):
-        _write(Path(out) / f"{name}.yaml", name, found, options)
-    pooled = generic.fit()
-    for fit in pooled:
+        _write(Path(out) / f"{name}.yaml", name, found, options, sustained.of(name))
+    pooled: list[NamedFit] = []
+    for fit in generic.fit(options.workers):
         _show(fit, "generic ", options)
+        pooled.append(fit)
     _write(Path(out) / "generic.yaml", "generic", pooled, options)
     count = sum(map(len, fits.values()))
     if options.as_json:
@@ -184,18 +149,19 @@ def fit_all(data: str, out: str, options: FitOptions) -> None:
         print(f"{count} fits of {len(fits)} accelerators and {len(pooled)} generic ones written to {out}")
 
 
-def find_accelerator(hardware: str) -> Accelerator | None:
-    """Return the catalog's accelerator by a table's spelling; None if it has none."""
-    try:
-        return load_hardware(hardware)
-    except InputError:
-        return None
+class Collector(Protocol):
+    """What wants to see every group of rows."""
+
+    def add(self, group: RowGroup) -> None:
+        """Take note of one."""
 
 
-def _fit_and_show(group: RowGroup, earlier: list[NamedFit], options: FitOptions) -> NamedFit:
-    found = group.fit(earlier)
-    _show(found, f"{group.accelerator.name} ", options)
-    return found
+def _shown_to(collectors: Sequence[Collector], groups: Iterable[RowGroup]) -> Iterator[RowGroup]:
+    """Yield groups as they come, shown to each collector first."""
+    for group in groups:
+        for collector in collectors:
+            collector.add(group)
+        yield group
 
 
 def _show(fit: NamedFit, label: str, options: FitOptions) -> None:
@@ -203,28 +169,18 @@ def _show(fit: NamedFit, label: str, options: FitOptions) -> None:
         print(label + _fit_line(fit), file=sys.stderr, flush=True)
 
 
-def _write(file: Path, accelerator: str, fits: list[NamedFit], options: FitOptions) -> None:
+def _write(
+    file: Path,
+    accelerator: str,
+    fits: list[NamedFit],
+    options: FitOptions,
+    sustained: Mapping[str, float] | None = None,
+) -> None:
     """Write a calibration file; with chosen families, those of an older file stay."""
     kept = read_calibration_file(file) if options.families and file.is_file() else None
     file.parent.mkdir(parents=True, exist_ok=True)
-    text = format_calibration(accelerator, options.date, options.provenance, fits, kept)
+    text = format_calibration(accelerator, options.date, options.provenance, fits, kept, sustained)
     file.write_text(text, encoding="utf-8")
-
-
-class Spellings:
-    """Whether a table's `hardware` means an accelerator."""
-
-    def __init__(self, accelerator: Accelerator) -> None:
-        """Take its name and aliases."""
-        self.names = {_squeeze(name) for name in (accelerator.name, *accelerator.aliases)}
-
-    def __call__(self, hardware: str) -> bool:
-        """Compare without regard to case, spaces, `-` and `_`."""
-        return _squeeze(hardware) in self.names
-
-
-def _squeeze(name: str) -> str:
-    return re.sub(r"[\s_\-]+", "", name.lower())
 
 
 def _fit_entry(named: NamedFit) -> dict[str, Any]:

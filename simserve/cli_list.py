@@ -77,7 +77,12 @@ def _policies(kind: str) -> Callable[[], list[Entry]]:
     def entries() -> list[Entry]:
         from simserve import registry
 
-        return [{"name": name, "about": about} for name, about in sorted(registry.describe(kind).items())]
+        found: list[Entry] = []
+        for name, about in sorted(registry.describe(kind).items()):
+            defaults = getattr(registry.lookup(kind, name), "option_defaults", None) or {}
+            options = ", ".join(f"{key}={value}" for key, value in defaults.items())
+            found.append({"name": name, "about": about, "options": options})
+        return found
 
     return entries
 
@@ -117,7 +122,9 @@ _CATALOGS: dict[str, Callable[[], list[Entry]]] = {
     "models": _models,
     "hardware": _hardware,
     "routers": _policies("router"),
-    "engines": _policies("engine"),
+    "schedulers": _policies("engine"),
+    "orders": _policies("order"),
+    "evictions": _policies("eviction"),
     "scenarios": _scenarios,
     "traces": _traces,
 }

@@ -15,13 +15,38 @@ _POLICIES: dict[str, dict[str, Any]] = {}
 # Modules whose import registers the built-in policies of a kind; imported on first use, so that
 # `simserve --help` pays for none of them.
 _BUILTIN_MODULES: dict[str, tuple[str, ...]] = {
-    "engine": ("simserve.scheduler.vllm",),
+    "engine": (
+        "simserve.scheduler.vllm",
+        "simserve.scheduler.sglang",
+        "simserve.scheduler.sarathi",
+        "simserve.scheduler.vllm_v0",
+        "simserve.scheduler.orca",
+        "simserve.scheduler.static",
+        "simserve.scheduler.dynamic",
+        "simserve.scheduler.tensorrt_llm",
+        "simserve.scheduler.lightllm",
+        "simserve.scheduler.fastserve",
+    ),
     "router": ("simserve.cluster.routers",),
+    "eviction": ("simserve.kvcache.eviction_orders", "simserve.kvcache.eviction_adaptive"),
+    "order": (
+        "simserve.scheduler.orders.arrival",
+        "simserve.scheduler.orders.shortest",
+        "simserve.scheduler.orders.deadlines",
+        "simserve.scheduler.orders.fair_share",
+        "simserve.scheduler.orders.feedback",
+    ),
+    "length_estimate": ("simserve.scheduler.output_estimates",),
+    "predictor": ("simserve.scheduler.orders.predictors",),
 }
 # What a class of a kind must have to be one: told before anything is called.
 _NEEDED_METHODS: dict[str, tuple[str, ...]] = {
     "engine": ("add", "abort", "schedule", "complete"),
     "router": ("choose", "sent", "ended"),
+    "order": ("key", "place", "group", "arrived", "admitted", "served", "ended", "victim"),
+    "predictor": ("predict",),
+    "length_estimate": ("total_outputs", "begin", "peak_with", "record"),
+    "eviction": ("key", "offer", "pop", "evicted", "find_stale", "clear"),
 }
 
 

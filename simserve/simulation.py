@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 from simpy import Environment, Event
 from simpy.core import StopSimulation
 
-from simserve.cluster.cluster import Cluster, PoolState
+from simserve.cluster.cluster import AnyInstance, Cluster, PoolState
 from simserve.cluster.recorder import Progress
-from simserve.engine.instance import Instance
 from simserve.metrics.result import Result
 from simserve.metrics.run_info import measure_run
 from simserve.metrics.slo import SloTargets
@@ -24,12 +23,14 @@ from simserve.scenario.checks import check_scenario
 from simserve.scenario.dump import dump_scenario
 from simserve.scenario.engine_build import plan_engine
 from simserve.scenario.engine_plan import EnginePlan
+from simserve.scenario.instance_build import build_instance
 from simserve.scenario.schema import Scenario, Slo
 from simserve.scenario.workload_build import build_workload
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from simserve.cost.host import HostProfile
     from simserve.workload.workload import Workload
 
 
@@ -41,6 +42,7 @@ def simulate(
     jump: bool = True,
     watch: Callable[[Cluster], None] | None = None,
     workload: Workload | None = None,
+    host: HostProfile | None = None,
 ) -> Result:
     """Run a scenario to its end, or until it is interrupted (then the result is marked partial).
 
@@ -51,6 +53,7 @@ def simulate(
         jump: Pass stretches in which nothing changes at once; False steps through them, with equal results.
         watch: Called with the cluster before it starts, to attach observers.
         workload: Requests in place of those that the scenario's `workload` describes.
+        host: What the CPU adds to a step, in place of the engines' host profiles.
 
     Raises:
         InputError: If the scenario names something that does not exist or cannot work.
@@ -58,7 +61,7 @@ def simulate(
         IntegrityError: If a check does not hold.
     """
     started_s = time.perf_counter()
-    plans = [plan_engine(scenario, index) for index in range(len(scenario.pools))]
+    plans = [plan_engine(scenario, index, host) for index in range(len(scenario.pools))]
     if workload is None:
         workload = build_workload(scenario.workload, seed=scenario.seed, find_file=_finder(scenario))
     env = Environment(0)
@@ -68,18 +71,15 @@ def simulate(
     cluster.start(workload.requests())
     partial = _run(env)
     cluster.stop()
-    steps = [instance.log for instance in cluster.instances]
+    logs = [[engine.log for i in state.instances for engine in i.engines] for state in cluster.pools]
     pools = [
-        plan.pool_info(pool.name, [instance.index for instance in state.instances])
-        for plan, pool, state in zip(plans, scenario.pools, cluster.pools, strict=True)
+        plan.pool_info(pool.name, [log.instance for log in of_pool])
+        for plan, pool, of_pool in zip(plans, scenario.pools, logs, strict=True)
     ]
-    split = [
-        plan.split_time([instance.log for instance in state.instances])
-        for plan, state in zip(plans, cluster.pools, strict=True)
-    ]
+    split = [plan.split_time(of_pool) for plan, of_pool in zip(plans, logs, strict=True)]
     return Result(
         requests=cluster.log,
-        steps=steps,
+        steps=[log for of_pool in logs for log in of_pool],
         name=scenario.name,
         scenario=scenario,
         scenario_text=lambda: dump_scenario(scenario),
@@ -162,25 +162,17 @@ def _build_cluster(
 ) -> Cluster:
     states: list[PoolState] = []
     cluster = Cluster(env, states, workload.client, total=workload.count, progress=progress)
-    index = 0
+    number = 0
     for plan, pool in zip(plans, scenario.pools, strict=True):
-        instances: list[Instance] = []
+        instances: list[AnyInstance] = []
         for _ in range(pool.replicas):
-            instance = Instance(
-                env,
-                index,
-                plan.build_scheduler(jump=jump),
-                plan.build_clock(),
-                cluster.ended,
-                jump=jump,
-                check=check,
-            )
+            instance = build_instance(plan, env, number, cluster.ended, jump=jump, check=check)
             instances.append(instance)
-            index += 1
+            number += len(instance.engines)
         states.append(
             PoolState(
                 instances,
-                plan.config.max_num_seqs,
+                plan.config.max_num_seqs * plan.engine.data_parallel_size,
                 plan.config.max_model_len,
                 pool.queue.limit,
                 pool.queue.policy == "shed",
@@ -190,7 +182,7 @@ def _build_cluster(
     return cluster
 
 
-def _build_router(scenario: Scenario, instances: list[Instance]):  # type: ignore[no-untyped-def]
+def _build_router(scenario: Scenario, instances: list[AnyInstance]):  # type: ignore[no-untyped-def]
     from simserve.registry import lookup
 
     router = lookup("router", scenario.router.policy)

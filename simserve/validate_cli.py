@@ -57,6 +57,37 @@ def validate_runs(
     _exit(done, skipped, strict=strict)
 
 
+def show_study(
+    runs: Sequence[str], *, effects: bool, cost: str, tables: Sequence[str], as_json: bool, alone: bool
+) -> None:
+    """Print what each modelled effect is worth, or each run's errors without any run of its model.
+
+    Args:
+        runs: Folders of runs.
+        effects: The former.
+        cost, tables, as_json: For the latter.
+        alone: Whether no option was given that only goes with a comparison.
+    """
+    if not alone or (effects and (cost != "analytic" or tables or as_json)):
+        raise InputError(
+            "--leave-one-out goes with --cost, --tables and --json only, and --effects with no other option"
+        )
+    if effects:
+        from simserve.report.validation_text import print_effects
+        from simserve.study.effects import measure_effects
+
+        print_effects(measure_effects(runs))
+        return
+    from simserve.report.validation_text import print_left_out
+    from simserve.study.left_out import leave_models_out
+
+    found = leave_models_out(runs, cost_section(cost, tables))
+    if as_json:
+        print(json.dumps({"runs": [each.as_dict() for each in found]}, indent=2))
+    else:
+        print_left_out(found)
+
+
 def cost_section(cost: str, tables: Sequence[str]) -> dict[str, Any]:
     """Return the `cost` section of the options; kernels are those of `tables`, or of aiconfigurator-core."""
     if cost == "analytic":

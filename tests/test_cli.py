@@ -99,7 +99,7 @@ def test_explain_memory_names_every_part(scenario: Path) -> None:
     assert run_cli("run", str(scenario), "--explain", "step").returncode == 0
 
 
-@pytest.mark.parametrize("what", ["models", "hardware", "routers", "engines", "scenarios", "traces"])
+@pytest.mark.parametrize("what", ["models", "hardware", "routers", "schedulers", "orders", "evictions", "scenarios", "traces"])
 def test_list(what: str) -> None:
     entries = json.loads(run_cli("list", what, "--json").stdout)[what]
     assert entries

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -50,26 +51,92 @@ def test_the_tutorial_runs(tmp_path: Path) -> None:
     assert float(run_python(python, tmp_path)) > 0
 
 
-def test_the_policy_of_the_guide_routes(tmp_path: Path) -> None:
-    policy, _ = blocks("guides/policies.md", "python")
-    (tmp_path / "lanes.py").write_text(policy)
+def named(page: str) -> dict[str, str]:
+    """Return the Python blocks of a page that say under which name to save them."""
+    found = (re.match(r'"""Save as (\w+\.py)', block) for block in blocks(page, "python"))
+    codes = (match.string for match in found if match)
+    return {code.split()[2].rstrip('.";'): code for code in codes}
+
+
+GUIDE = "guides/write-a-policy.md"
+
+
+@pytest.fixture
+def guide(tmp_path: Path) -> Path:
+    """A folder with all that the guide says to save."""
+    for name, code in named(GUIDE).items():
+        (tmp_path / name).write_text(code)
+    (scenario,) = blocks(GUIDE, "yaml")
+    (tmp_path / "patient.yaml").write_text(scenario)
+    return tmp_path
+
+
+def summary_of(*words: str, folder: Path) -> dict[str, float]:
+    result: dict[str, float] = json.loads(run_cli("run", *words, "--json", folder=folder))
+    return result
+
+
+def test_the_scheduler_of_the_guide_runs_and_jumps(guide: Path) -> None:
+    slow = summary_of("patient.yaml", "--check", folder=guide)
+    assert slow["completed"] == 200
+    added = next(code for code in blocks(GUIDE, "python") if "Add to patient.py" in code)
+    with (guide / "patient.py").open("a") as file:
+        file.write(added)
+    check = next(code for code in blocks(GUIDE, "python") if "check_jumps" in code)
+    assert run_python(check, guide).strip() == "200"
+    fast = summary_of("patient.yaml", "--set", "pools.0.engine.kind=patient:FastPatient", folder=guide)
+    differing = {key for key in slow if slow[key] != fast[key]}
+    assert not differing
+
+
+def test_the_test_of_the_guide_passes(guide: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "test_patient.py"], cwd=guide, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
+
+
+def test_the_commands_of_the_guide_run(guide: Path) -> None:
+    commands = [line for block in blocks(GUIDE, "sh") for line in block.splitlines()]
+    figures = [summary_of(*shlex.split(command)[3:], folder=guide) for command in commands]
+    assert len(figures) == 5
+    assert all(each["completed"] > 0 and each["unfinished"] == 0 for each in figures)
+
+
+def test_the_order_of_the_guide_serves_the_cheapest_first(guide: Path) -> None:
+    """With an unlimited queue, and more requests than can be served at once."""
+    load = (
+        "patient.yaml",
+        "--set",
+        "workload.arrivals=200",
+        "--set",
+        "workload.output_tokens={min: 1, max: 300}",
+    )
+    seats = "max_num_seqs: 8, max_model_len: 4096"
+    waits = []
+    for order in ("fcfs", "cheapest:CheapestFirst"):
+        engine = f"pools.0.engine={{kind: sarathi, order: {order!r}, options: {{}}, {seats}}}"
+        waits.append(summary_of(*load, "--set", engine, folder=guide)["mean_ttft_ms"])
+    assert waits[1] < 0.9 * waits[0]
+
+
+def test_the_router_of_the_guide_routes(guide: Path) -> None:
     override = "router.policy=lanes:LongPromptLane"
-    run_cli("run", "scenarios/quickstart.yaml", "--set", override, "--out", "out", "-q", folder=tmp_path)
+    run_cli("run", "scenarios/quickstart.yaml", "--set", override, "--out", "out", "-q", folder=guide)
     import pyarrow.parquet as pq
 
-    rows = pq.read_table(tmp_path / "out" / "requests.parquet").to_pylist()
+    rows = pq.read_table(guide / "out" / "requests.parquet").to_pylist()
     assert {row["instance"] for row in rows} == {0, 1}
     assert all((row["instance"] == 1) == (row["prompt_tokens"] >= 1500) for row in rows)
 
 
-def test_the_engine_of_the_guide_serves_short_prompts_first(tmp_path: Path) -> None:
-    _, engine = blocks("guides/policies.md", "python")
-    (tmp_path / "shortest.py").write_text(engine)
+def test_the_variant_of_the_guide_serves_short_prompts_first(guide: Path) -> None:
     medians = []
     for kind in ("vllm", "shortest:ShortestPromptFirst"):
         options = f"{{kind: '{kind}', scheduling_policy: priority}}"
-        words = ("run", "scenarios/overload.yaml", "--json", "--set", f"pools.0.engine={options}")
-        medians.append(json.loads(run_cli(*words, folder=tmp_path))["median_ttft_ms"])
+        words = ("scenarios/overload.yaml", "--set", f"pools.0.engine={options}")
+        medians.append(summary_of(*words, folder=guide)["median_ttft_ms"])
     assert medians[1] < medians[0] / 2
 
 

@@ -5,8 +5,8 @@ package in the checkout stays plain Python. `PYTHONPATH=build/compiled simserve 
 does `python -P -m simserve` (without `-P` the working directory comes first). Without a C compiler, Python's
 headers or mypyc it says so and succeeds: plain Python does the same, slower.
 
-Routers of the user's own run with the compiled package too. An engine of one's own, which extends the vLLM
-scheduler in Python, needs plain Python: a compiled class has no subclass in Python.
+Policies of the user's own run with the compiled package too, but for one: a class that extends the vLLM
+scheduler needs plain Python, as a compiled class has no subclass in Python.
 """
 
 from __future__ import annotations
@@ -27,25 +27,32 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ("hardware", "models", "scenarios", "traces")
-# What runs once a step, a block or a request; the rest of a run is start-up, numpy and writing, and routers,
-# whose base class users subclass.
+# What runs once a step, a block or a request; the rest of a run is start-up, numpy and writing, and what users
+# subclass: routers, orders, eviction policies and the base of the other engine kinds.
 HOT = (
     "workload/request.py",
     "cost/grid.py",
     "cost/roofline.py",
     "cost/timer.py",
-    "kvcache/*.py",
-    "scheduler/*.py",
+    "kvcache/block_pool.py",
+    "kvcache/grouped.py",
+    "kvcache/paged.py",
+    "kvcache/pool.py",
+    "kvcache/prefix_keys.py",
+    "kvcache/run_pool.py",
+    "scheduler/batch.py",
+    "scheduler/config.py",
+    "scheduler/contract.py",
+    "scheduler/sequence.py",
     "scheduler/vllm/*.py",
     "engine/clock.py",
     "engine/instance.py",
+    "engine/lockstep*.py",
     "engine/loop.py",
     "engine/step_log.py",
     "cluster/cluster.py",
     "cluster/recorder.py",
 )
-# A compiled subclass of deque crashes at run time.
-LEFT_PLAIN = ("scheduler/waiting.py",)
 # -O1 compiles in half the time of -O3, and the result runs as fast. A fused multiply-add, which gcc uses on
 # Arm unless told not to, rounds once where Python rounds twice: it would change results.
 _FLAGS = {"MYPYC_OPT_LEVEL": "1", "MYPYC_DEBUG_LEVEL": "0"}
@@ -111,7 +118,7 @@ def hot_modules() -> list[str]:
     """Return the modules to compile, relative to the package, sorted."""
     package = ROOT / "simserve"
     found = {path.relative_to(package).as_posix() for pattern in HOT for path in package.glob(pattern)}
-    return sorted(name for name in found if not name.endswith("__init__.py") and name not in LEFT_PLAIN)
+    return sorted(name for name in found if not name.endswith("__init__.py"))
 
 
 def digest() -> str:

@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from simpy import Environment, Event
 from simpy.events import NORMAL
 
+from simserve.cluster.data_parallel import DataParallelInstance
 from simserve.cluster.recorder import Progress, RequestRecorder, Sent
 from simserve.cluster.routers import Router
 from simserve.engine.alarm import Alarm
-from simserve.engine.instance import Instance, Waiting
-from simserve.engine.loop import EngineLoop
+from simserve.engine.instance import Instance
+from simserve.engine.loop import EngineLoop, Waiting
 from simserve.metrics.record import COMPLETED, FAILED, UNFINISHED
 from simserve.scheduler.sequence import Sequence as Running
 from simserve.workload.client import Client
 from simserve.workload.request import Request
+
+AnyInstance = Instance | DataParallelInstance
 
 
 @dataclass(slots=True)
@@ -26,13 +29,13 @@ class PoolState:
 
     Attributes:
         instances: Its instances.
-        seats: `max_num_seqs` of each.
+        seats: `max_num_seqs` of each, over all its ranks.
         max_model_len: Longest prompt plus output.
         queue_limit: Most requests waiting, None for no limit.
         shed: At the limit, drop the one that has waited longest instead of the newcomer.
     """
 
-    instances: list[Instance]
+    instances: list[AnyInstance]
     seats: int
     max_model_len: int
     queue_limit: int | None = None
@@ -67,7 +70,7 @@ class Cluster:
         self.pools = pools
         self._recorder = RequestRecorder(total, progress)
         self.log = self._recorder.log
-        self.instances: list[Instance] = []
+        self.instances: list[AnyInstance] = []
         self._pool_of: list[PoolState] = []
         self._client = client
         self._cap = client.max_concurrency
@@ -131,11 +134,11 @@ class Cluster:
         sent.instance = index
         self._in_flight[request.id] = sent
         router.sent(request, index)
-        self.instances[index].submit(request, sent)
+        sent.engine = self.instances[index].submit(request, sent)
         if self._client.timeout_ns is not None:
             self._call_in(self._client.timeout_ns, lambda: self._time_out(sent))
 
-    def _refuse(self, request: Request, instance: Instance, pool: PoolState) -> str:
+    def _refuse(self, request: Request, instance: AnyInstance, pool: PoolState) -> str:
         """Return why a request cannot be taken, or nothing."""
         if request.prompt_tokens >= pool.max_model_len:
             return (
@@ -174,11 +177,11 @@ class Cluster:
 
     # -- ends -----------------------------------------------------------------------------------------------
 
-    def ended(self, instance: EngineLoop, sequence: Running, now: int, reason: str) -> None:
-        """Record a request that an instance has completed or dropped, and release what waits for it."""
+    def ended(self, engine: EngineLoop, sequence: Running, now: int, reason: str) -> None:
+        """Record a request that an engine has completed or dropped, and release what waits for it."""
         sent: Sent = sequence.owner
         assert self._router is not None
-        self._router.ended(instance.index)
+        self._router.ended(sent.instance)
         if sent.failed_ns >= 0:
             self._recorder.record(sent, sequence, FAILED, "timeout", sent.failed_ns)
             self._drop_follow_ups(sent.request, sent.failed_ns)
@@ -228,7 +231,7 @@ class Cluster:
         for _, sent in sorted(open_requests, key=lambda pair: pair[0]):
             sequence = None
             if sent.instance >= 0:
-                sequence = self.instances[sent.instance].scheduler.sequences.get(sent.request.id)
+                sequence = self.instances[sent.instance].find_sequence(sent.request.id)
             self._recorder.record(sent, sequence, UNFINISHED, "the run was stopped", -1)
             self._leave_follow_ups(sent.request)
         self._recorder.flush()

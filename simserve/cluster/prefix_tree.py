@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 
+from simserve.kvcache.prefix_keys import merge_segments
 from simserve.workload.request import Segment
 
 # An instance over its bound is cut to this share of it, so that the cost of looking for the oldest leaves
@@ -29,19 +30,6 @@ class _Node:
         self.serial = serial
         self.children: dict[tuple[int, int], _Node] = {}
         self.used: dict[int, int] = {}
-
-
-def _merge(prompt: Sequence[Segment]) -> Sequence[Segment]:
-    """Join neighbours that continue each other, so that equal tokens are equal segments."""
-    merged: list[Segment] = []
-    for segment in prompt:
-        if merged:
-            stream, start, length = merged[-1]
-            if segment.stream == stream and segment.start == start + length:
-                merged[-1] = Segment(stream, start, length + segment.length)
-                continue
-        merged.append(segment)
-    return merged
 
 
 class PrefixTree:
@@ -66,7 +54,7 @@ class PrefixTree:
         """
         node, matched = self._root, 0
         holders: list[int] = []
-        for stream, start, length in _merge(prompt):
+        for stream, start, length in merge_segments(prompt):
             end = start + length
             while start < end:
                 child = node.children.get((stream, start))
@@ -85,7 +73,7 @@ class PrefixTree:
         """Note that an instance got a prompt; drops its least recently used prefixes when over the bound."""
         self._tick += 1
         node = self._root
-        for stream, start, length in _merge(prompt):
+        for stream, start, length in merge_segments(prompt):
             end = start + length
             while start < end:
                 child = node.children.get((stream, start))

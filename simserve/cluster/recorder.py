@@ -14,14 +14,23 @@ _ROWS_KEPT = 256
 
 
 class Sent:
-    """A request on its way: what the client knows of it."""
+    """A request on its way.
 
-    __slots__ = ("failed_ns", "instance", "request", "sent_ns")
+    Attributes:
+        request: The request.
+        sent_ns: When the client sent it.
+        instance: Which instance it went to, -1 for none.
+        engine: Which engine of that, a data-parallel rank: the number of its step log.
+        failed_ns: When the client gave it up, -1 if it did not.
+    """
+
+    __slots__ = ("engine", "failed_ns", "instance", "request", "sent_ns")
 
     def __init__(self, request: Request, sent_ns: int) -> None:
         self.request = request
         self.sent_ns = sent_ns
         self.instance = -1
+        self.engine = -1
         self.failed_ns = -1
 
 
@@ -63,7 +72,7 @@ class RequestRecorder:
         self._rows.append(
             (
                 request.id, request.session, request.tenant, request.slo_class, sent.sent_ns,
-                request.prompt_tokens, sent.instance, end_ns, status, reason, *state,
+                request.prompt_tokens, sent.engine, end_ns, status, reason, *state,
             )
         )  # fmt: skip
         if len(self._rows) >= _ROWS_KEPT:

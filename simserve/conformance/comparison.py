@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,11 +118,16 @@ class Outcome:
 
 def compare(log: GoldenLog, replay: Replay) -> Outcome:
     """Compare a replay with its log; differences after the first are only counted."""
+    return summarize(log.file, log.name, _decisions(log, replay))
+
+
+def summarize(file: str, name: str, records: Iterable[list[Difference]]) -> Outcome:
+    """Count what agrees at which level; `records` are the differences of every compared record in turn."""
     decisions = 0
     agreed = [0, 0, 0]
     lowest: dict[int, Difference] = {}
     earliest: Difference | None = None
-    for differences in _decisions(log, replay):
+    for differences in records:
         decisions += 1
         worst = min((difference.level for difference in differences), default=4)
         for level in range(worst - 1):
@@ -132,8 +137,8 @@ def compare(log: GoldenLog, replay: Replay) -> Outcome:
             lowest.setdefault(difference.level, difference)
     first = lowest[min(lowest)] if lowest else None
     return Outcome(
-        file=log.file,
-        name=log.name,
+        file=file,
+        name=name,
         passed=min(lowest, default=4) - 1,
         decisions=decisions,
         agreed=(agreed[0], agreed[1], agreed[2]),

@@ -96,7 +96,7 @@ def read_log(path: Path) -> GoldenLog | None:
     Raises:
         InputError: If the file cannot be read, is no JSON, or claims the format without having its form.
     """
-    document = _load_json(path)
+    document = load_json(path)
     if not isinstance(document, dict) or document.get("format") != VLLM_FORMAT:
         return None
     check = Checker(str(path))
@@ -126,7 +126,12 @@ def read_log(path: Path) -> GoldenLog | None:
     )
 
 
-def _load_json(path: Path) -> Any:
+def load_json(path: Path) -> Any:
+    """Return what a JSON file holds, gzipped or not.
+
+    Raises:
+        InputError: If it cannot be read or is no JSON.
+    """
     try:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8")
@@ -154,7 +159,7 @@ def _read_requests(check: Checker, document: dict[str, Any]) -> tuple[GoldenRequ
         requests[request_id] = GoldenRequest(
             id=request_id,
             arrival=arrival,
-            prompt=_read_prompt(check, check.array(raw, "prompt", where), f"{where}.prompt"),
+            prompt=read_prompt(check, check.array(raw, "prompt", where), f"{where}.prompt"),
             max_tokens=check.whole(raw, "max_tokens", where, 1),
             priority=check.whole(raw, "priority", where, None) if "priority" in raw else 0,
             arrival_time=float(due),
@@ -166,7 +171,8 @@ def _read_requests(check: Checker, document: dict[str, Any]) -> tuple[GoldenRequ
     return tuple(requests.values())
 
 
-def _read_prompt(check: Checker, raw: list[Any], where: str) -> tuple[Segment, ...]:
+def read_prompt(check: Checker, raw: list[Any], where: str) -> tuple[Segment, ...]:
+    """Read a prompt: a list of [stream, start, length]."""
     segments = []
     for n, item in enumerate(raw):
         if not (isinstance(item, list) and len(item) == 3 and all(is_whole(part) for part in item)):

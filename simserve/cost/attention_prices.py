@@ -20,6 +20,16 @@ _KERNEL_KV_DTYPES = ("bfloat16", "fp8")
 # kernels run as those of others do.
 _LATENT_FRAMEWORK = "trtllm"
 _FA2_DECODE = "D3-fa2"
+# Decodes alone in the tables of mixed batches.
+_FA2_DECODES = "fa2/decodes"
+# Contexts of a real batch differ, and FlashAttention-2's grid is as long as its longest: over the tables of
+# uneven contexts (LLMServingSim's skewed batches of 16 and more on RTX 4090 and RTX PRO 6000) a launch takes
+# 1.04 times what it takes at the mean, on average.
+_UNEVEN = 1.04
+# Beside a chunk FlashAttention-3 computes decodes with the causal kernel of prompts. No table of kernels has
+# such launches; steps with and without one prompt on H100 (docs/background/fidelity.md) put what it costs at
+# 1.5 times (Qwen3-14B), 1.3 (CodeLlama-34B, Llama-2-70B) and 1.0 (Mixtral, Llama-2-7B).
+_BESIDE_CHUNK = 1.3
 # Tokens of the chunk at which the decodes' part of a mixed launch is read off.
 _MIXED_CHUNK = 512.0
 
@@ -50,15 +60,23 @@ class KernelAttention:
         if operator.latent_dim:
             variants = (phase, *mla_variants(phase, framework=_LATENT_FRAMEWORK, **where))
             return self.book.kernel("mla", KERNEL_DTYPE, kv, variant=variants, framework=_LATENT_FRAMEWORK)
-        if phase == "decode":
-            variants = decode_variants(operator.heads, operator.kv_heads, operator.window, **where)
-        else:
+        if phase == "prefill":
             variants = prefill_variants(operator.window, **where)
-        return self.book.kernel(f"{phase}_attention", KERNEL_DTYPE, kv, variant=variants)
+            return self.book.kernel("prefill_attention", KERNEL_DTYPE, kv, variant=variants)
+        variants = decode_variants(operator.heads, operator.kv_heads, operator.window, **where)
+        kernel = self.book.kernel("decode_attention", KERNEL_DTYPE, kv, variant=variants)
+        if kernel.form.name == _FA2_DECODE and operator.heads > operator.kv_heads and not operator.window:
+            # Profiles of whole layers under vLLM hold what decodes take there, packed.
+            profiled = self.book.kernel("mixed_attention", KERNEL_DTYPE, kv, variant=_FA2_DECODES)
+            if profiled.tier == "calibrated":
+                return profiled
+        return kernel
 
     def decode_s(self, decodes: Array, context: Array) -> Array:
         """Of `decodes` sequences of one token each, with `context` keys each."""
-        return self.kernel("decode").seconds(self._decode_shapes(decodes, context))
+        kernel = self.kernel("decode")
+        seconds = kernel.seconds(self._decode_shapes(decodes, context))
+        return seconds * _UNEVEN if kernel.form.name == _FA2_DECODE else seconds
 
     def provenance(self, phase: str, size: float, context: float) -> tuple[str, str, float | None]:
         """What prices `size` decodes of a mean context, or a chunk of `size` tokens after it."""
@@ -85,17 +103,19 @@ class KernelAttention:
         """What decodes add to a launch that holds a prefill chunk.
 
         FlashAttention 2 runs both in one kernel that neither packs query heads nor splits the context
-        (kernel study, finding 3); elsewhere it is their own time but for its fixed part.
+        (kernel study, finding 3); elsewhere it is their own time but for its fixed part, and longer on
+        Hopper.
         """
         mixed = self._mixed_kernel()
         if mixed is None:
             least = float(self.decode_s(np.ones(1), np.ones(1))[0])
-            return np.maximum(self.decode_s(decodes, context) - least, 0.0)
+            alone = np.maximum(self.decode_s(decodes, context) - least, 0.0)
+            return alone * _BESIDE_CHUNK if "Hopper" in self.architecture else alone
         heads = self._heads(decodes)
         chunk = {"prefill_chunk": same(decodes, _MIXED_CHUNK), "kv_prefill": np.zeros_like(decodes)}
         both = mixed.seconds({**chunk, "n_decode": decodes, "kv_decode": context, **heads})
         none = {"n_decode": np.zeros_like(decodes), "kv_decode": np.zeros_like(decodes)}
-        return np.maximum(both - mixed.seconds({**chunk, **none, **heads}), 0.0)
+        return _UNEVEN * np.maximum(both - mixed.seconds({**chunk, **none, **heads}), 0.0)
 
     def _mixed_kernel(self) -> FittedKernel | None:
         if self.operator.latent_dim or self.kernel("decode").form.name != _FA2_DECODE:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from simserve.cost.attention_prices import KernelAttention
-from simserve.cost.attention_tables import AttentionTables
+from simserve.cost.attention_tables import AttentionPrices, AttentionTables
 from simserve.cost.calibration_note import CalibrationNote
 from simserve.cost.collectives import Collectives, build_collectives
+from simserve.cost.context_parallel import ContextParallelAttention
 from simserve.cost.fusion import default_fusion, fuse
 from simserve.cost.host import NO_HOST, HostTime
 from simserve.cost.kernel_book import KernelBook
@@ -22,7 +23,7 @@ from simserve.cost.stage_cost import OperatorTime, StageCost
 from simserve.cost.timer import Chunk, StepTimer
 from simserve.devices.accelerator import Accelerator
 from simserve.errors import InputError, UnknownNameError
-from simserve.model.operators import StageOperators
+from simserve.model.operators import AttentionOperator, StageOperators
 from simserve.model.parallelism import Parallelism
 from simserve.model.precision import Precision, resolve_precision
 from simserve.model.shape import ModelShape
@@ -60,6 +61,7 @@ class CostSpec:
         per_prefill_token_s, per_decode_s, per_context_token_s: Linear only; see `LinearTimer`.
         tables: Measured only: files of kernel tables, or folders of them.
         aic: Measured only: backend whose tables of an installed aiconfigurator-core are read; None: none.
+        sustained_rates: Whether matrix multiplications keep to the calibration's `sustained_flops_per_s`.
     """
 
     kind: str = "analytic"
@@ -69,6 +71,7 @@ class CostSpec:
     per_context_token_s: float = 0.0
     tables: tuple[str, ...] = ()
     aic: str | None = None
+    sustained_rates: bool = True
 
 
 def build_timers(
@@ -81,6 +84,8 @@ def build_timers(
     data_parallel_size: int = 1,
     enable_expert_parallel: bool = False,
     all2all_backend: str = "allgather_reducescatter",
+    decode_context_parallel_size: int = 1,
+    cp_kv_cache_interleave_size: int = 1,
     dtype: str | None = None,
     quantization: str | None = None,
     kv_cache_dtype: str | None = None,
@@ -90,6 +95,7 @@ def build_timers(
     calibration: Mapping[str, Any] | None = None,
     generic: Mapping[str, Any] | None = None,
     kernels: KernelBook | None = None,
+    engine_version: str = "",
 ) -> list[ExplainableTimer]:
     """Build one timer a pipeline stage. Instances of the same kind can share them.
 
@@ -98,7 +104,8 @@ def build_timers(
         shape: The model.
         accelerator: What each rank runs on.
         tensor_parallel_size, pipeline_parallel_size: Ranks a stage, and stages.
-        data_parallel_size, enable_expert_parallel, all2all_backend: See `Parallelism`.
+        data_parallel_size, enable_expert_parallel, all2all_backend, decode_context_parallel_size,
+            cp_kv_cache_interleave_size: See `Parallelism`.
         dtype, quantization, kv_cache_dtype: vLLM's options; None is "auto".
         expert_skew: How tokens choose experts; see `OperatorPrices`.
         host: Host time of a step; default: none.
@@ -106,6 +113,7 @@ def build_timers(
         calibration: The mapping of the accelerator's calibration file; None: generic constants.
         generic: The mapping of the generic tier's file; None: the kernel models' own.
         kernels: Where kernels are looked up instead of in both.
+        engine_version: vLLM's release, for kernels that were measured under several; "": the newest.
 
     Raises:
         InputError: If the kind is unknown, a coefficient is out of range, or the model cannot be split.
@@ -123,10 +131,13 @@ def build_timers(
         native_dtypes=frozenset(accelerator.peak_flops),
     )
     book = kernels or _kernel_book(spec, accelerator, calibration, generic)
-    ranks = Parallelism(tensor_parallel_size, data_parallel_size, enable_expert_parallel, all2all_backend)
+    ranks = Parallelism(
+        tensor_parallel_size, data_parallel_size, enable_expert_parallel, all2all_backend,
+        decode_context_parallel_size, cp_kv_cache_interleave_size,
+    )  # fmt: skip
     links = {
-        size: build_collectives(accelerator, size, pipeline_parallel_size, book)
-        for size in {ranks.tensor_parallel_size, ranks.expert_group}
+        size: build_collectives(accelerator, size, pipeline_parallel_size, book, engine_version)
+        for size in {ranks.tensor_parallel_size, ranks.expert_group, decode_context_parallel_size}
     }
     prices = OperatorPrices(book, links, engine_kernels(accelerator), expert_skew)
     note = describe_calibration(prices, precision)
@@ -157,6 +168,8 @@ def _kernel_book(
     calibration: Mapping[str, Any] | None,
     generic: Mapping[str, Any] | None,
 ) -> KernelBook:
+    if not spec.sustained_rates:
+        calibration = {**(calibration or {}), "sustained_flops_per_s": {}}
     if spec.kind == "analytic":
         return KernelCalibration(accelerator, calibration, generic)
     from simserve.cost.measured.kernels import MeasuredCalibration, find_sources
@@ -205,13 +218,23 @@ def build_stage_cost(
     attention = tuple(
         AttentionTables(
             entry,
-            KernelAttention(entry, prices.book, accelerator.architecture),
+            _attention_prices(entry, prices, accelerator),
             accelerator.peak_for(entry.dtype),
             accelerator.memory_bandwidth_bytes_per_s,
         )
         for entry in operators.attention
     )
     return StageCost(operators, accelerator, prices, attention, links, host)
+
+
+def _attention_prices(
+    entry: AttentionOperator, prices: OperatorPrices, accelerator: Accelerator
+) -> AttentionPrices:
+    book, architecture = prices.book, accelerator.architecture
+    if entry.context_ranks == 1:
+        return KernelAttention(entry, book, architecture)
+    links = prices.collectives[entry.context_ranks]
+    return ContextParallelAttention(entry, book, architecture, links)
 
 
 def describe_calibration(prices: OperatorPrices, precision: Precision) -> CalibrationNote:

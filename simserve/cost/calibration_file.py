@@ -82,6 +82,19 @@ def read_fits(content: Mapping[str, Any], file: str | None = None) -> list[Fit]:
     return [_read_fit(entry, lists, f"fits.{index}", file) for index, entry in enumerate(entries)]
 
 
+def read_sustained(content: Mapping[str, Any], file: str | None = None) -> dict[str, float]:
+    """Read `sustained_flops_per_s` of a calibration file's mapping: by dtype; empty where it has none.
+
+    Raises:
+        InputError: If it is no mapping of numbers above 0.
+    """
+    rates = _numbers(content.get("sustained_flops_per_s") or {}, "sustained_flops_per_s", file)
+    for dtype, rate in rates.items():
+        if rate <= 0:
+            raise InputError(f"sustained_flops_per_s.{dtype}: expected FLOP/s above 0, got {rate}", file=file)
+    return rates
+
+
 def _read_fit(entry: object, lists: Mapping[str, Any], place: str, file: str | None) -> Fit:
     if not isinstance(entry, Mapping):
         raise InputError(f"{place}: expected a mapping, got {entry!r}", file=file)

@@ -166,7 +166,11 @@ def _columns(message: Array, ranks: float, *, across: bool) -> dict[str, Array]:
 
 
 def build_collectives(
-    accelerator: Accelerator, ranks: int, stages: int = 1, book: KernelBook | None = None
+    accelerator: Accelerator,
+    ranks: int,
+    stages: int = 1,
+    book: KernelBook | None = None,
+    engine_version: str = "",
 ) -> Collectives:
     """Collectives of a group of `ranks` in a pipeline of `stages`.
 
@@ -175,6 +179,7 @@ def build_collectives(
         ranks: Of the group.
         stages: Pipeline stages; their ranks are neighbours, in the same host while they fit.
         book: Kernels of the accelerator; None: generic constants.
+        engine_version: vLLM's release, whose all-reduce it is; "": the newest.
     """
     kernels = book or KernelCalibration(accelerator)
     domain = max(accelerator.link_domain, GPUS_PER_NODE)
@@ -184,16 +189,16 @@ def build_collectives(
         hosts=-(-ranks // domain),
         link=group_link(accelerator, ranks),
         send_link=group_link(accelerator, ranks * stages if stages > 1 else max(ranks, 2)),
-        within={name: find_kernel(kernels, name, across=False) for name in OPERATIONS},
-        across={name: find_kernel(kernels, name, across=True) for name in OPERATIONS},
+        within={name: find_kernel(kernels, name, engine_version, across=False) for name in OPERATIONS},
+        across={name: find_kernel(kernels, name, engine_version, across=True) for name in OPERATIONS},
         send_ranks=min(ranks * stages, domain) if stages > 1 else 2,
     )
 
 
-def find_kernel(book: KernelBook, operation: str, *, across: bool) -> FittedKernel:
+def find_kernel(book: KernelBook, operation: str, engine_version: str = "", *, across: bool) -> FittedKernel:
     """Return what prices an operation: its best measured kernel, else the generic constants."""
     fits: Sequence[Any] = [fit for fit in getattr(book, "fits", ()) if fit.family == FAMILY]
-    variants = serving_variants(operation, {fit.variant for fit in fits}, across)
+    variants = serving_variants(operation, {fit.variant for fit in fits}, across, engine_version)
     for variant in variants:
         mine = [fit for fit in fits if fit.variant == variant]
         best = min(mine, key=lambda fit: _DTYPES.index(fit.dtype) if fit.dtype in _DTYPES else len(_DTYPES))

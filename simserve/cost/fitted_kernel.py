@@ -27,6 +27,15 @@ class BoundedForm(Protocol):
         """Least seconds with cold caches, a row."""
 
 
+@runtime_checkable
+class AscendingForm(Protocol):
+    """A form whose measured times do not grow with every size: NVLS is faster among 8 GPUs than among 4."""
+
+    @property
+    def ascending(self) -> tuple[str, ...]:
+        """Shape columns along which time grows; without this property all of them."""
+
+
 @dataclass(frozen=True, eq=False)
 class FittedKernel:
     """Kernels of one family, dtype and variant on one accelerator.
@@ -70,7 +79,7 @@ class FittedKernel:
         """Correct cold times so that they still ascend with every size and keep below the physical peaks.
 
         The corrected times at the grid's nodes, and at some beyond its ends, are made ascending along each
-        axis (of a form with `ascending`, only along the axes named there); times between nodes are
+        axis (of an `AscendingForm` only along those that it names); times between nodes are
         interpolated, in logarithms.
         """
         names = {axis.name for axis in grid.axes}
@@ -92,7 +101,7 @@ class FittedKernel:
             shapes = {**nodes, **{name: np.full(count, value) for name, value in kind}}
             cold = self.form.seconds(shapes, self.constants, self.device, warm=False)
             corrections = np.pad(grid.steps, [more for _, more in wide], mode="edge") * STEP
-            growing = getattr(self.form, "ascending", tuple(axis.name for axis in axes))
+            growing = self.form.ascending if isinstance(self.form, AscendingForm) else nodes
             table = ascend(
                 np.log(cold).reshape(corrections.shape) + corrections,
                 [place for place, axis in enumerate(axes) if axis.name in growing],

@@ -28,6 +28,7 @@ class FusionRule:
         quantize: Activations are quantised by the norm or activation function that writes them.
         all_reduce_norm: The norm after an all-reduce, and the quantisation after that, are part of it.
         attention_quantize: Attention writes its output quantised.
+        rope_norm: The rotary embedding is part of the norms of queries and keys, where there are any.
         source: Where the rule is from.
     """
 
@@ -35,17 +36,21 @@ class FusionRule:
     quantize: bool
     all_reduce_norm: bool
     attention_quantize: bool
+    rope_norm: bool
     source: str
 
-    def launches(self, operator: Operator, *, tensor_parallel: bool) -> bool:
+    def launches(self, operator: Operator, *, tensor_parallel: bool, norms_heads: bool) -> bool:
         """Whether an operator is a kernel of its own.
 
         Args:
             operator: As the model lists it.
             tensor_parallel: Whether there are all-reduces to fuse with.
+            norms_heads: Whether queries and keys are normalised before they are rotated.
         """
         if operator.name in _IN_ATTENTION:
             return False
+        if operator.name == "rope":
+            return not (self.rope_norm and norms_heads)
         reduces = self.all_reduce_norm and tensor_parallel
         if operator.family is not OperatorFamily.QUANTIZE:
             return not (reduces and operator.name == "norm")
@@ -59,10 +64,10 @@ class FusionRule:
 FUSION_RULES = {
     rule.name: rule
     for rule in (
-        FusionRule("eager", False, False, False, "vLLM's custom kernels, one an operator (2023)"),
-        FusionRule("compiled", True, False, False, "torch.compile with CUDA graphs (vLLM since 0.8)"),
+        FusionRule("eager", False, False, False, False, "vLLM's custom kernels, one an operator (2023)"),
+        FusionRule("compiled", True, False, False, True, "torch.compile with CUDA graphs (vLLM since 0.8)"),
         FusionRule(
-            "flashinfer", True, True, True,
+            "flashinfer", True, True, True, True,
             "vLLM's passes fuse_allreduce_rms, fuse_attn_quant and fuse_norm_quant (on Blackwell)",
         ),
     )
@@ -88,10 +93,11 @@ def fuse(operators: StageOperators, rule: str, *, tensor_parallel: bool) -> Stag
     """
     if rule not in FUSION_RULES:
         raise UnknownNameError("fusion rule", rule, FUSION_RULES)
+    norms_heads = any(entry.name == "qk_norm" for entry in operators.token_operators)
     kept = (
         entry
         for entry in operators.token_operators
-        if FUSION_RULES[rule].launches(entry, tensor_parallel=tensor_parallel)
+        if FUSION_RULES[rule].launches(entry, tensor_parallel=tensor_parallel, norms_heads=norms_heads)
     )
     return StageOperators(
         tuple(kept), operators.sample_operators, operators.attention, operators.send_bytes_a_token

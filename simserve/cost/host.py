@@ -13,14 +13,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class HostProfile:
-    """Host times of one engine release on one kind of host; six constants.
+    """Host times of one engine release on one kind of host: six constants.
 
     Attributes:
         step_s: Scheduling, input preparation, sampling and output processing, a step. sequence_s: The same
         for each sequence in the batch. worker_s: More a step with several ranks: inputs are broadcast and
-        workers answer. launch_s: Host time to launch one kernel without a CUDA graph. exposed_s: What the
-        accelerator waits for even where the next step is scheduled ahead: kernels of input
-            preparation and sampling outside of the graph, and the graph's launch. A part of `step_s`.
+        workers answer. launch_s: Host time to launch one kernel of a compiled model without a CUDA graph.
+        eager_launch_s: The same where the model runs eagerly, one Python operator after the other.
+        exposed_s: What the accelerator waits for even where the next step is scheduled ahead: kernels of
+            input preparation and sampling outside of the graph, and the graph's launch. A part of `step_s`.
         uses_graphs: Whether steps are replayed as CUDA graphs.
         overlaps: Whether the next step is scheduled while one runs, by default.
         source: Where the constants are from.
@@ -30,6 +31,7 @@ class HostProfile:
     sequence_s: float
     worker_s: float
     launch_s: float
+    eager_launch_s: float
     exposed_s: float
     uses_graphs: bool
     overlaps: bool
@@ -39,7 +41,8 @@ class HostProfile:
         """Return the same on a host `factor` times as slow."""
         return HostProfile(
             self.step_s * factor, self.sequence_s * factor, self.worker_s * factor, self.launch_s * factor,
-            self.exposed_s * factor, self.uses_graphs, self.overlaps, self.source,
+            self.eager_launch_s * factor, self.exposed_s * factor, self.uses_graphs, self.overlaps,
+            self.source,
         )  # fmt: skip
 
 
@@ -79,7 +82,8 @@ def resolve_host(
     """
     step_s = profile.step_s + (profile.worker_s if ranks > 1 else 0.0)
     sizes = graph_sizes if profile.uses_graphs else ()
+    launch_s = profile.launch_s if sizes else profile.eager_launch_s
     if profile.overlaps if overlaps is None else overlaps:
         hidden_s = step_s - profile.exposed_s
-        return HostTime(profile.exposed_s, 0.0, hidden_s, profile.sequence_s, profile.launch_s, sizes)
-    return HostTime(step_s, profile.sequence_s, 0.0, 0.0, profile.launch_s, sizes)
+        return HostTime(profile.exposed_s, 0.0, hidden_s, profile.sequence_s, launch_s, sizes)
+    return HostTime(step_s, profile.sequence_s, 0.0, 0.0, launch_s, sizes)

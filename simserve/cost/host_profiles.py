@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from simserve.cost.host import HostProfile
 from simserve.errors import UnknownNameError
 
@@ -15,6 +17,7 @@ _VLLM_2023 = HostProfile(
     sequence_s=200e-6,
     worker_s=6.4e-3,
     launch_s=30e-6,
+    eager_launch_s=30e-6,
     exposed_s=0.0,
     uses_graphs=False,
     overlaps=False,
@@ -27,33 +30,45 @@ _DISTSERVE = HostProfile(
     sequence_s=20e-6,
     worker_s=2.0e-3,
     launch_s=15e-6,
+    eager_launch_s=15e-6,
     exposed_s=0.0,
     uses_graphs=False,
     overlaps=False,
     source="fitted step coefficients of DistServe's engine on A100",
 )
-# vLLM's V1 engine with CUDA graphs: measured steps exceed their kernels by 0 to 1 ms (kernel study, section
-# 6). Synchronous scheduling shows 0.6 ms (0.8 with several ranks) and 4 us a sequence, which Qwen3-32B under
-# vLLM 0.12 confirms (0.1 ms is left). Scheduling ahead hides the workers' answers and what each sequence
-# takes, but not the kernels of input preparation and sampling, nor the graph's launch. A launch outside of a
-# graph is that of a compiled model, less than half of 2023's.
-_VLLM_TODAY = HostProfile(
+# vLLM's V1 engine with CUDA graphs, as of 2025 (0.8 to 0.13): measured steps exceed their kernels by 0 to 1
+# ms (kernel study, section 6). Synchronous scheduling shows 0.6 ms (0.8 with several ranks) and 4 us a
+# sequence, which Qwen3-32B under vLLM 0.12 confirms (0.1 ms is left). Its first asynchronous scheduling hides
+# the workers' answers and what each sequence takes, but not the kernels of input preparation and sampling,
+# nor the graph's launch. A launch outside of a graph is that of a compiled model, less than half of 2023's;
+# without compilation (`enforce_eager`) it is 2023's.
+_VLLM_2025 = HostProfile(
     step_s=0.6e-3,
     sequence_s=4e-6,
     worker_s=0.2e-3,
     launch_s=12e-6,
+    eager_launch_s=30e-6,
     exposed_s=0.6e-3,
     uses_graphs=True,
     overlaps=True,
     source="residual of measured steps, 0 to 1 ms (kernel study, section 6)",
 )
+# From 0.14 on, where scheduling ahead is the default, hardly anything is left to wait for: decode steps of
+# six models on H100 and RTX PRO 6000 exceed their kernels by 0.02 ms on average, by 0 to 0.15 ms with one of
+# the models left out (`simserve validate --leave-one-out`).
+_VLLM_2026 = replace(
+    _VLLM_2025,
+    exposed_s=0.05e-3,
+    source="measured decode steps of six models under vLLM 0.15 to 0.23, beyond their kernels",
+)
 HOST_PROFILES: dict[str, HostProfile] = {
-    "none": HostProfile(0.0, 0.0, 0.0, 0.0, 0.0, uses_graphs=True, overlaps=True, source="no host time"),
+    "none": HostProfile(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, uses_graphs=True, overlaps=True, source="no host time"),
     "vllm-0.2": _VLLM_2023,
     "distserve": _DISTSERVE,
-    "vllm-0.15": _VLLM_TODAY,
-    "vllm-0.19": _VLLM_TODAY,
-    "vllm-0.23": _VLLM_TODAY,
+    "vllm-0.11": _VLLM_2025,
+    "vllm-0.15": _VLLM_2026,
+    "vllm-0.19": _VLLM_2026,
+    "vllm-0.23": _VLLM_2026,
 }
 
 

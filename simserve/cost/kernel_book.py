@@ -20,3 +20,9 @@ class KernelBook(Protocol):
         framework: str = "",
     ) -> FittedKernel:
         """Return what prices a kernel family; see `KernelCalibration.kernel`."""
+
+    def sustained_flops_per_s(self, dtype: str) -> float:
+        """Return the rate that a server's GEMMs keep under load, infinite if unknown.
+
+        See `simserve.cost.calibrate.sustained`.
+        """

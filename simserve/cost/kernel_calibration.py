@@ -8,10 +8,12 @@ applied to its peaks).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
+from math import inf
 from typing import Any
 
 from simserve.cost.calibrate.families import family_named
-from simserve.cost.calibration_file import Fit, decode_residuals, read_fits
+from simserve.cost.calibration_file import Fit, decode_residuals, read_fits, read_sustained
 from simserve.cost.fitted_kernel import FittedKernel, describe_device
 from simserve.cost.kernels.form import KernelForm
 from simserve.devices.accelerator import Accelerator
@@ -60,6 +62,7 @@ class KernelCalibration:
         self.file = file
         self.fits = read_fits(content or {}, file)
         self.generic_fits = read_fits(generic or {})
+        self._sustained = read_sustained(content or {}, file)
         self._kernels: dict[tuple[str, str, str, tuple[str, ...], str], FittedKernel] = {}
 
     def kernel(
@@ -87,6 +90,10 @@ class KernelCalibration:
         if key not in self._kernels:
             self._kernels[key] = self._find(*key)
         return self._kernels[key]
+
+    def sustained_flops_per_s(self, dtype: str) -> float:
+        """Return the rate that long GEMMs keep; infinite where nobody has measured it."""
+        return self._sustained.get("bfloat16" if dtype in SIXTEEN_BITS else dtype, inf)
 
     def find_fit(
         self, family: str, dtype: str, kv_dtype: str, variants: Sequence[str], framework: str = ""
@@ -144,17 +151,16 @@ class KernelCalibration:
         )
 
     def _generic_fit(self, family: str, dtype: str, kv_dtype: str, variants: tuple[str, ...]) -> Fit | None:
-        """The generic constants that come nearest: of the same dtype, then of another."""
+        """The generic constants that come nearest: of the dtype, of the first variant, of the KV dtype.
+
+        Attention takes the KV cache's width from its shape columns, so another kernel's constants are further
+        off than those of another KV dtype.
+        """
         mine = [fit for fit in self.generic_fits if fit.family == family]
-        for same_kv, same_dtype in ((True, True), (False, True), (True, False), (False, False)):
-            alike = [
-                fit
-                for fit in mine
-                if (fit.dtype == dtype or not same_dtype) and (fit.kv_dtype == kv_dtype or not same_kv)
-            ]
+        for alike in ([fit for fit in mine if fit.dtype == dtype], mine):
             found = first_variant(family, alike, variants)
             if found:
-                return found[0]
+                return min(found, key=lambda fit: fit.kv_dtype != kv_dtype)
         return None
 
 
@@ -186,8 +192,9 @@ def check_constants(fit: Fit, form: KernelForm, file: str | None) -> None:
 def first_variant(family: str, fits: Sequence[Fit], variants: Sequence[str]) -> list[Fit]:
     """Return the fits of the first variant that there is; else of the family's nearest alternative to one."""
     names = {fit.variant for fit in fits}
-    alternatives = getattr(family_named(family), "alternatives", lambda variant, fitted: ())
-    for variant in (*variants, *(other for wanted in variants for other in alternatives(wanted, names))):
+    model = family_named(family)
+    others = (other for wanted in variants for other in model.alternatives(wanted, names))
+    for variant in chain(variants, others):
         if variant in names:
             return [fit for fit in fits if fit.variant == variant]
     return []

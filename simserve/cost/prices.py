@@ -18,6 +18,8 @@ from simserve.model.operators import Operator, OperatorFamily
 # Dtype of 16-bit operands in tables of measured kernels.
 KERNEL_DTYPE = "bfloat16"
 _WIDE_BYTES = 2.0
+# What a power limit slows down under load.
+_MATRIX_FAMILIES = (OperatorFamily.GEMM, OperatorFamily.EXPERTS)
 # Formats whose experts nobody has measured, and what comes nearest: on GPUs without FP4 units vLLM runs
 # MXFP4 experts through Marlin, as any 4-bit weights.
 _EXPERT_DTYPES = {"mxfp4": "int4_wo"}
@@ -57,7 +59,13 @@ class OperatorPrices:
             priced = self._gemm_s(operator, some)
         else:
             priced = self.kernel(operator).seconds(self.shapes(operator, some))
+        if operator.family in _MATRIX_FAMILIES:
+            priced = np.maximum(priced, operator.flops(some) / self._sustained(operator))
         return np.where(rows > 0, priced, 0.0)
+
+    def _sustained(self, operator: Operator) -> float:
+        """FLOP/s that matrix multiplications keep while one follows the other."""
+        return self.book.sustained_flops_per_s(operator.kernel_dtype or operator.dtype)
 
     def kernel(self, operator: Operator) -> FittedKernel:
         """The kernel that prices an operator other than a collective."""

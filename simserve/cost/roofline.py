@@ -110,6 +110,11 @@ class RooflineTimer:
             self._send_fixed_ns = _NS * cost.links.send_latency_s()
             self._send_token_ns = _NS * per_token * cost.links.send_s_a_byte()
 
+    @property
+    def cost(self) -> StageCost:
+        """What is priced, and by what."""
+        return self._cost
+
     def decode_ns(self, decodes: int, context_tokens: int, window_tokens: int, steps: int) -> list[int]:
         """Durations of `steps` decode-only steps; see `StepTimer.decode_ns`."""
         line = self._decode_lines.get(decodes)

@@ -7,6 +7,7 @@ First principles over the tensors that are alive at once in a layer; vLLM measur
 from __future__ import annotations
 
 from simserve.model.dtype import dtype_bytes
+from simserve.model.parallelism import Parallelism
 from simserve.model.shape import ModelShape
 from simserve.model.stage import Stage
 
@@ -16,6 +17,8 @@ _LAST_SORTING_SAMPLER = (0, 15)
 # The MLA backend's workspace for the expanded KV of a prefill chunk (MLACommonMetadataBuilder,
 # vllm/v1/attention/backends/mla/common.py): 64 Ki tokens of latent.
 _MLA_WORKSPACE_TOKENS = 64 * 1024
+# Fused MoE works on so many rows at a time (VLLM_FUSED_MOE_CHUNK_SIZE, vllm/envs.py).
+_EXPERT_CHUNK_TOKENS = 16 * 1024
 
 
 def activation_bytes(
@@ -25,6 +28,8 @@ def activation_bytes(
     max_num_batched_tokens: int,
     max_num_seqs: int,
     tensor_parallel_size: int = 1,
+    data_parallel_size: int = 1,
+    enable_expert_parallel: bool = False,
     dtype: str | None = None,
     version: tuple[int, int] = (0, 19),
 ) -> int:
@@ -36,6 +41,8 @@ def activation_bytes(
         max_num_batched_tokens: Tokens of the profiled batch.
         max_num_seqs: Rows that reach the sampler.
         tensor_parallel_size: Ranks of the stage.
+        data_parallel_size: Copies of the stage whose tokens the experts see together.
+        enable_expert_parallel: Experts are whole, not cut by width.
         dtype: Dtype of activations; default: the model's.
         version: vLLM's (major, minor).
     """
@@ -43,7 +50,10 @@ def activation_bytes(
     layers = range(stage.first_layer, stage.last_layer)
     widths = [_attention_width(shape, tensor_parallel_size)]
     if any(shape.layer_experts[layer] for layer in layers):
-        widths.append(_expert_width(shape, tensor_parallel_size))
+        tokens = min(max_num_batched_tokens * data_parallel_size, _EXPERT_CHUNK_TOKENS)
+        copies = max(1.0, tokens / max_num_batched_tokens)
+        ranks = Parallelism(tensor_parallel_size, data_parallel_size, enable_expert_parallel)
+        widths.append(_expert_width(shape, ranks, copies))
     if not all(shape.layer_experts[layer] for layer in layers):
         widths.append(_mlp_width(shape, tensor_parallel_size))
     # Beside a layer's own tensors live its input and the residual stream.
@@ -73,17 +83,18 @@ def _mlp_width(shape: ModelShape, tensor_parallel_size: int) -> float:
     return (inputs + 1) * shape.intermediate_size / tensor_parallel_size
 
 
-def _expert_width(shape: ModelShape, tensor_parallel_size: int) -> float:
-    """Elements a token alive in fused MoE: two caches, a row for each of the token's experts.
+def _expert_width(shape: ModelShape, ranks: Parallelism, copies: float) -> float:
+    """Elements a token of this rank alive in fused MoE: two caches, a row for each of the token's experts.
 
-    The first holds gate and up, then the down projection's output; the second the activation's
-    (`fused_experts_impl` in vllm/model_executor/layers/fused_moe/fused_moe.py).
+    `copies` tokens of all data-parallel ranks are gathered for each of this rank's. The first cache holds
+    gate and up, then the down projection's output; the second the activation's (`fused_experts_impl` in
+    vllm/model_executor/layers/fused_moe/fused_moe.py). They have room for all experts of a token, whichever
+    rank has them.
     """
-    inner = shape.moe_intermediate_size / tensor_parallel_size
-    shared = 3 * shape.shared_expert_intermediate_size / tensor_parallel_size
-    return shape.experts_per_token * (max(2 * inner, shape.hidden_size) + inner) + max(
-        shared, shape.hidden_size
-    )
+    inner = shape.moe_intermediate_size / ranks.expert_tensor_ranks
+    shared = 3 * shape.shared_expert_intermediate_size / ranks.tensor_parallel_size
+    routed = shape.experts_per_token * (max(2 * inner, shape.hidden_size) + inner)
+    return copies * (routed + shape.hidden_size * (copies > 1)) + max(shared, shape.hidden_size)
 
 
 def _sampler_bytes(element: float, version: tuple[int, int]) -> float:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from simserve.cost.timer import Chunk, StepTimer
-from simserve.scheduler.batch import Batch
-from simserve.scheduler.vllm.scheduler import Forecast
+from simserve.engine.transfers import TransferClock
+from simserve.scheduler.batch import Batch, Forecast, Transfer
 
 
 class DraftCost:
@@ -47,18 +47,26 @@ class StageClock:
         serial: Consecutive batches hold the same sequences (asynchronous scheduling), so a batch starts
             only when the one before has left the last stage.
         draft: What speculative decoding adds.
+        transfers: The paths of KV entries that a step waits for; None where no scheduler moves any.
 
     Attributes:
         start_ns: Start of the step dispatched last.
     """
 
     def __init__(
-        self, timers: Sequence[StepTimer], *, host_ns: int, serial: bool, draft: DraftCost | None = None
+        self,
+        timers: Sequence[StepTimer],
+        *,
+        host_ns: int,
+        serial: bool,
+        draft: DraftCost | None = None,
+        transfers: TransferClock | None = None,
     ) -> None:
         self._timers = timers
         self._host_ns = host_ns
         self._serial = serial and len(timers) > 1
         self._draft = draft
+        self._transfers = transfers
         self._free = [0] * len(timers)
         self._is_simple = len(timers) == 1 and not host_ns
         self._end = 0
@@ -73,6 +81,8 @@ class StageClock:
         if len(timers) == 1:
             if free[0] > begin:
                 begin = free[0]
+            if batch.transfers is not None:
+                begin = self._land(batch.transfers, begin)
             self.start_ns = begin
             if batch.chunks:
                 end = begin + timers[0].batch_ns(decodes, context, window, batch.chunks, batch.samples)
@@ -86,6 +96,8 @@ class StageClock:
         tokens = batch.decodes + batch.prefill_tokens
         if self._serial and batch.decodes:
             begin = max(begin, self._end)
+        if batch.transfers is not None:
+            begin = self._land(batch.transfers, max(begin, free[0]))
         self.start_ns = max(begin, free[0])
         end = begin
         for stage, timer in enumerate(timers):
@@ -96,6 +108,11 @@ class StageClock:
             begin = end + timer.send_ns(tokens)
         self._end = end
         return end
+
+    def _land(self, transfers: Sequence[Transfer], now: int) -> int:
+        """Return when transfers have landed that can begin now."""
+        assert self._transfers is not None, "this engine has no paths for KV entries"
+        return self._transfers.land(transfers, now)
 
     def plan(self, ends: list[int], forecast: Forecast, schedules: int, now: int, owed: int) -> Plan:
         """Price the decode steps of a stretch. Changes nothing: `follow` does.

@@ -7,38 +7,20 @@ when somebody looks: one SimPy event a stretch, none a step.
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Any, NamedTuple
+from typing import Any
 
 from simpy import Environment, Event
 
 from simserve.engine.alarm import Alarm
 from simserve.engine.clock import Plan, StageClock
 from simserve.engine.loop import Ended, EngineLoop
-from simserve.scheduler.vllm.scheduler import VllmScheduler
+from simserve.scheduler.contract import Scheduler
 from simserve.workload.request import Request
 
 # SimPy priorities at one moment: arrivals and timers (1) come before engines, engines in order of index.
-_FIRST_ENGINE_PRIORITY = 2
+FIRST_ENGINE_PRIORITY = 2
 # Steps priced ahead: doubled when a stretch runs to its end, cut back when an arrival cuts it.
-_SHORTEST_REACH, _LONGEST_REACH = 8, 4096
-
-
-class Waiting(NamedTuple):
-    """A request without a seat.
-
-    Attributes:
-        request: The request.
-        owner: Whose it is: what was handed to `Instance.submit` with it.
-        order: Order of arrival at its instance.
-    """
-
-    request: Request
-    owner: Any
-    order: float
-
-    def rank(self) -> tuple[int, float, int]:
-        """The highest is the first to go: the lowest priority, then the oldest, in the end the lowest id."""
-        return (self.request.priority, -self.order, -self.request.id)
+SHORTEST_REACH, LONGEST_REACH = 8, 4096
 
 
 class Instance(EngineLoop):
@@ -57,7 +39,7 @@ class Instance(EngineLoop):
         self,
         env: Environment,
         index: int,
-        scheduler: VllmScheduler,
+        scheduler: Scheduler,
         clock: StageClock,
         ended: Ended,
         *,
@@ -76,30 +58,33 @@ class Instance(EngineLoop):
         self._planned = 0
         self._silent = 0
         self._owed = 0
-        self._reach = _SHORTEST_REACH
+        self._reach = SHORTEST_REACH
         # What will wake it, None while it waits for a request; one that has rung serves again.
         self._wake: Alarm | None = None
         self._spare: Alarm | None = None
-        self._priority = _FIRST_ENGINE_PRIORITY + index
+        # When time alone changes the next decision, -1: never. No stretch passes it.
+        self._due = -1
+        # What will make an engine with nothing in flight look again, though nobody comes.
+        self._nap: Alarm | None = None
+        self._priority = FIRST_ENGINE_PRIORITY + index
 
     # -- requests in and out ------------------------------------------------------------------------------
 
-    def submit(self, request: Request, owner: Any) -> None:
-        """Hand over a request now; the engine sees it at the next turn of its loop."""
+    def submit(self, request: Request, owner: Any) -> int:
+        """Hand over a request now; the engine sees it at the next turn of its loop.
+
+        Returns the number of the step log that will tell of it.
+        """
         self.outstanding += 1
-        self._arrivals.append((request, owner))
+        self._arrivals.append((request, owner, self.env.now))  # type: ignore[arg-type]
         if self._silent or self._wake is None:
             self._interrupt()
+        return self.index
 
     def cancel(self, request_id: int, reason: str) -> None:
         """Ask for a request to be dropped; the engine does so at the next turn of its loop."""
         self._cancelled.append((request_id, reason))
         self._interrupt()
-
-    @property
-    def waiting(self) -> int:
-        """Requests that have no seat."""
-        return len(self.scheduler.waiting) + len(self._arrivals) - len(self._cancelled)
 
     @property
     def free_blocks(self) -> int:
@@ -112,26 +97,21 @@ class Instance(EngineLoop):
         self.settle()
         return self.scheduler.cached_prefix_tokens(request)
 
-    def oldest_waiting(self) -> Waiting | None:
-        """Return the waiting request of lowest priority, the oldest of those; None if none waits."""
-        leaving = {request_id for request_id, _ in self._cancelled}
-        queue = [Waiting(s.request, s.owner, s.arrival_order) for s in self.scheduler.waiting]
-        # Those that the engine has not looked at yet come after all it knows.
-        queue += [Waiting(*arrival, self._taken + 1 + i) for i, arrival in enumerate(self._arrivals)]
-        return max((w for w in queue if w.request.id not in leaving), key=Waiting.rank, default=None)
-
     # -- the clock ----------------------------------------------------------------------------------------
 
     def _interrupt(self) -> None:
         """Make the next turn of the loop happen at the first end of a step from now on."""
         now: int = self.env.now  # type: ignore[assignment]
         if self._wake is None:
+            if self._nap is not None:
+                self._nap.silence()
+                self._nap = None
             self._wake_at(now)
         elif self._silent:
             ends = self._plan.ends  # type: ignore[union-attr]
             passed = bisect_left(ends, now, 0, self._silent)
             if passed < self._silent:
-                self._reach = max(_SHORTEST_REACH, 2 * passed)
+                self._reach = max(SHORTEST_REACH, 2 * passed)
                 self._silent = passed
                 self._wake.silence()
                 self._wake_at(ends[passed])
@@ -153,7 +133,7 @@ class Instance(EngineLoop):
         silent = self._silent
         if silent or self._owed:
             if silent == self._planned:
-                self._reach = min(_LONGEST_REACH, 2 * self._reach)
+                self._reach = min(LONGEST_REACH, 2 * self._reach)
             self._pass(silent)
         flying = self._flying
         if flying:
@@ -163,7 +143,8 @@ class Instance(EngineLoop):
             for sequence in self.scheduler.complete():
                 self.outstanding -= 1
                 self._ended(self, sequence, now, "")
-            if self._jump and not self._arrivals and not self._cancelled:
+            is_due = 0 <= self._due <= now
+            if self._jump and not is_due and not self._arrivals and not self._cancelled:
                 # What the engine decides next may be as foreseeable as the steps after it.
                 room = self._depth - 1
                 if len(self._ends) == room and len(flying) == room:
@@ -171,10 +152,22 @@ class Instance(EngineLoop):
                     if steps >= 0:
                         self._begin_stretch(steps, now, 1)
                         return
+        self._go_on(now)
+
+    def _on_nap(self, _: Event) -> None:
+        self._nap = None
+        self._go_on(self.env.now)  # type: ignore[arg-type]
+
+    def _go_on(self, now: int) -> None:
+        """Take a turn of the loop, and wait for what it says."""
         if self._turn(now):
             self._plan_ahead(now)
-        else:
-            self._wake = None
+            return
+        self._wake = None
+        if self._look_again >= 0:
+            self._nap = Alarm(self.env, self._on_nap)
+            self._nap.set(self._look_again - now, self._priority)
+            self._look_again = -1
 
     def settle(self) -> None:
         """Pass the turns whose time has come, so that the scheduler's state is as of now."""
@@ -205,6 +198,12 @@ class Instance(EngineLoop):
             steps = self._reach
         forecast = self.scheduler.forecast(steps + owed)
         self._plan = plan = self._clock.plan(self._ends, forecast, steps + owed, now, owed)
+        wake = self.scheduler.wake_at(now)
+        self._due = -1
+        if wake is not None:
+            # The first decision from then on is really made.
+            steps = bisect_left(plan.ends, wake, 0, steps)
+            self._due = wake
         self._silent = self._planned = steps
         self._owed = owed
         self._wake_at(plan.ends[steps])
@@ -285,3 +284,5 @@ class Instance(EngineLoop):
         """Bring log and scheduler up to now; nothing may happen afterwards."""
         self.settle()
         self._recorder.flush()
+        # Only kinds that pad their batches count that.
+        self.log.padding_tokens = getattr(self.scheduler, "padding_tokens", None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from simserve.errors import InputError
 from simserve.model.shape import ModelShape
 from simserve.model.stage import Stage
 
@@ -26,6 +27,10 @@ class LayoutOptions(Protocol):
         """Ranks of a stage."""
 
     @property
+    def decode_context_parallel_size(self) -> int:
+        """Ranks that share each sequence's tokens; 1: every rank holds all tokens of its KV heads."""
+
+    @property
     def disable_hybrid_kv_cache_manager(self) -> bool:
         """Treat window layers as full ones."""
 
@@ -36,8 +41,8 @@ class KVLayout:
 
     Attributes:
         windows: Window of each group in tokens, None for full attention.
-        block_size: Tokens of a block.
-        block_bytes: Bytes of a block: one page for each layer of a group.
+        block_size: Tokens of a block, on all ranks that share a sequence together.
+        block_bytes: Bytes of a block on one rank: one page for each layer of a group.
     """
 
     windows: tuple[int | None, ...]
@@ -82,19 +87,50 @@ def kv_layout(shape: ModelShape, stage: Stage, kv_dtype: str, options: LayoutOpt
         stage: The layers.
         kv_dtype: Dtype of KV entries.
         options: Block size, ranks, and whether window layers are treated apart.
+
+    Raises:
+        InputError: If the model's KV cache cannot be sharded along the sequence as asked.
     """
+    check_context_parallel(shape, options.tensor_parallel_size, options.decode_context_parallel_size)
+    # A block of the table is one page on each rank that shares the sequence (vLLM's KVCacheManager).
+    block_size = options.block_size * options.decode_context_parallel_size
     page = options.block_size * shape.kv_bytes_per_token_layer(kv_dtype, options.tensor_parallel_size)
     windows = shape.layer_windows[stage.first_layer : stage.last_layer]
     kinds = {window: windows.count(window) for window in dict.fromkeys(windows)}
     if len(kinds) == 1:
         only = next(iter(kinds)) or None
-        return KVLayout((only,), options.block_size, page * stage.num_layers)
+        return KVLayout((only,), block_size, page * stage.num_layers)
     if options.disable_hybrid_kv_cache_manager:
-        return KVLayout((None,), options.block_size, page * stage.num_layers)
+        return KVLayout((None,), block_size, page * stage.num_layers)
     fewest, most = min(kinds.values()), max(kinds.values())
     # Nearly equal kinds are padded to the larger; else each group is as small as the smallest kind.
     layers = most if most < 1.25 * fewest else fewest
     groups: list[int | None] = []
     for window in sorted(kinds):
         groups += [window or None] * -(-kinds[window] // layers)
-    return KVLayout(tuple(groups), options.block_size, page * layers)
+    return KVLayout(tuple(groups), block_size, page * layers)
+
+
+def check_context_parallel(shape: ModelShape, tensor_parallel_size: int, context_ranks: int) -> None:
+    """Refuse what vLLM refuses (`verify_with_parallel_config` in vllm/config/model.py).
+
+    Raises:
+        InputError: If ranks that hold the same KV heads are not as many as are to share a sequence.
+    """
+    if context_ranks == 1:
+        return
+    name = f"decode_context_parallel_size {context_ranks}"
+    if tensor_parallel_size % context_ranks:
+        raise InputError(f"{name} does not divide tensor_parallel_size {tensor_parallel_size}")
+    alike = tensor_parallel_size if shape.is_mla else tensor_parallel_size // shape.num_kv_heads
+    if context_ranks > alike:
+        raise InputError(
+            f"{name}: with tensor_parallel_size {tensor_parallel_size} the KV heads of {shape.name} "
+            f"({1 if shape.is_mla else shape.num_kv_heads}) are held by {max(alike, 1)} ranks each; expected "
+            "at most so many"
+        )
+    if any(shape.layer_windows):
+        raise InputError(
+            f"{name}: {shape.name} has sliding windows, whose KV cache is not sharded along the sequence; "
+            "expected 1 (or disable_sliding_window)"
+        )

@@ -46,7 +46,7 @@ class MemoryPlan:
         weight_bytes, activation_bytes, runtime_bytes, graph_bytes: What does not serve KV.
         kv_bytes: What is left for KV blocks.
         block_bytes: Bytes of one block on this rank.
-        block_size: Tokens of a block.
+        block_size: Tokens of a block, on all ranks that share a sequence together.
         num_gpu_blocks: Blocks of the pool, vLLM's null block included.
         kv_windows: Each KV group's window in tokens, None for full attention.
         max_model_len: Longest request that is accepted.
@@ -97,7 +97,12 @@ class MemoryPlan:
 
 @dataclass(frozen=True, slots=True)
 class MemoryRequest:
-    """What decides the size of the pool, under vLLM's option names; None is vLLM's default."""
+    """What decides the size of the pool, under vLLM's option names; None is vLLM's default.
+
+    `data_parallel_size` counts the ranks that share experts: 1 for a dense model, whose ranks share nothing.
+    `activations_outside`: the share of the memory is for weights, libraries and KV pool, as SGLang's
+    `mem_fraction_static`, and the rest for activations and CUDA graphs.
+    """
 
     max_num_seqs: int = 256
     max_num_batched_tokens: int = 8192
@@ -106,6 +111,9 @@ class MemoryRequest:
     gpu_memory_utilization: float | None = None
     tensor_parallel_size: int = 1
     pipeline_parallel_size: int = 1
+    data_parallel_size: int = 1
+    enable_expert_parallel: bool = False
+    decode_context_parallel_size: int = 1
     dtype: str | None = None
     kv_cache_dtype: str | None = None
     quantization: str | None = None
@@ -113,6 +121,7 @@ class MemoryRequest:
     version: str = "0.19"
     num_gpu_blocks_override: int | None = None
     disable_hybrid_kv_cache_manager: bool = False
+    activations_outside: bool = False
 
 
 def default_utilization(version: str) -> float:
@@ -161,7 +170,12 @@ def _plan_stage(
     tp = request.tensor_parallel_size
     version = _numbers(request.version)
     weights = stage_weight_bytes(
-        shape, stage, tensor_parallel_size=tp, dtype=request.dtype, quantization=request.quantization
+        shape,
+        stage,
+        tensor_parallel_size=tp,
+        data_parallel_size=request.data_parallel_size,
+        dtype=request.dtype,
+        quantization=request.quantization,
     )
     # RoPE's table of cosines and sines stands beside the weights (vLLM's RotaryEmbedding).
     weights += int(shape.max_position_embeddings * shape.rope_dim * dtype_bytes(request.dtype or shape.dtype))
@@ -176,11 +190,16 @@ def _plan_stage(
         max_num_batched_tokens=request.max_num_batched_tokens,
         max_num_seqs=request.max_num_seqs,
         tensor_parallel_size=tp,
+        data_parallel_size=request.data_parallel_size,
+        enable_expert_parallel=request.enable_expert_parallel,
         dtype=request.dtype,
         version=version,
     )
-    runtime = _RUNTIME_BYTES + (_COLLECTIVE_BYTES if tp * request.pipeline_parallel_size > 1 else 0)
+    ranks = tp * request.pipeline_parallel_size * request.data_parallel_size
+    runtime = _RUNTIME_BYTES + (_COLLECTIVE_BYTES if ranks > 1 else 0)
     graphs = 0 if request.enforce_eager or version < _GRAPHS_SET_ASIDE else _graph_bytes(request)
+    if request.activations_outside:
+        activations = graphs = 0
     utilization = request.gpu_memory_utilization or default_utilization(request.version)
     budget = int(accelerator.memory_bytes * utilization)
     kv_bytes = budget - weights - activations - runtime - graphs
@@ -194,7 +213,7 @@ def _plan_stage(
         )
     plan = MemoryPlan(
         accelerator.memory_bytes, utilization, weights, activations, runtime, graphs, kv_bytes,
-        layout.block_bytes, request.block_size, blocks, layout.windows, 0, index,
+        layout.block_bytes, layout.block_size, blocks, layout.windows, 0, index,
     )  # fmt: skip
     return plan, layout
 

@@ -60,6 +60,9 @@ class PagedCache:
         drop_last_hit: EAGLE needs the hidden state of the last hit block again: one hit block fewer.
     """
 
+    # Whether as many free blocks as a table grows by are enough for it to grow.
+    free_suffices = True
+
     def __init__(self, pool: RunPool, *, enable_prefix_caching: bool, drop_last_hit: bool = False) -> None:
         self.pool = pool
         self.block_size = pool.block_size
@@ -141,6 +144,10 @@ class PagedCache:
         self.pool.take(need)
         table.private += need
         return True
+
+    def capacity_tokens(self, table: Table) -> int:
+        """Return how many tokens a table holds without taking more blocks."""
+        return (table.tracked + table.private) * self.block_size
 
     def publish(self, table: Table, tokens: int) -> None:
         """Enter the full blocks of the first `tokens` tokens into the cache."""

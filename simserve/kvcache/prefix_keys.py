@@ -9,7 +9,7 @@ thousand tokens overlap with a probability of about 1e-3 * 1e-6.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from simserve.workload.request import Request, Segment
 
@@ -21,14 +21,10 @@ Span = tuple[int, int]
 PRIVATE_STREAM_BASE = -(1 << 40)
 
 
-def token_segments(request: Request) -> list[Segment]:
-    """Return the segments of prompt and output, with neighbours merged where they continue each other.
-
-    Merging makes the list canonical: equal token sequences have equal lists.
-    """
-    prompt = request.prompt or (Segment(PRIVATE_STREAM_BASE - request.id, 0, request.prompt_tokens),)
+def merge_segments(segments: Iterable[Segment]) -> list[Segment]:
+    """Join neighbours that continue each other and drop empty ones: equal token sequences get equal lists."""
     merged: list[Segment] = []
-    for segment in (*prompt, Segment(request.output_stream, 0, request.max_tokens)):
+    for segment in segments:
         if not segment.length:
             continue
         last = merged[-1] if merged else None
@@ -37,6 +33,12 @@ def token_segments(request: Request) -> list[Segment]:
         else:
             merged.append(segment)
     return merged
+
+
+def token_segments(request: Request) -> list[Segment]:
+    """Return the merged segments of prompt and output."""
+    prompt = request.prompt or (Segment(PRIVATE_STREAM_BASE - request.id, 0, request.prompt_tokens),)
+    return merge_segments((*prompt, Segment(request.output_stream, 0, request.max_tokens)))
 
 
 def key_spans(segments: Sequence[Segment], block_size: int) -> list[Span]:

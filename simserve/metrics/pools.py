@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +18,10 @@ class PoolInfo:
 
     Attributes:
         name: The pool's name in the scenario.
-        instances: Indices of its instances, as in the step logs.
+        instances: Numbers of its engines, as in the step logs: an instance with data parallelism is an engine
+            for each rank.
         hardware, model: Catalog names.
-        accelerators: Accelerators of one instance.
+        accelerators: Accelerators of one engine.
         max_num_seqs: Seats of one instance's scheduler; None where the engine has no such limit.
         max_num_batched_tokens: Token budget of a step; None where the engine has no such limit.
         idle_power_w, busy_power_w: Power of one instance without and with a step executing; None unknown.
@@ -36,6 +38,22 @@ class PoolInfo:
     idle_power_w: float | None = None
     busy_power_w: float | None = None
     price_usd_per_hour: float | None = None
+
+
+def describe_pools(pools: Sequence[PoolInfo], logs: Sequence[StepLog]) -> list[dict[str, Any]]:
+    """Return what each pool is made of, for reports: its engines' numbers, and the KV blocks of each."""
+    blocks = {log.instance: log.num_blocks for log in logs}
+    return [
+        {
+            "name": pool.name,
+            "hardware": pool.hardware,
+            "model": pool.model,
+            "instances": list(pool.instances),
+            "accelerators": pool.accelerators * len(pool.instances),
+            "kv_blocks": max((blocks.get(instance, 0) for instance in pool.instances), default=0),
+        }
+        for pool in pools
+    ]
 
 
 def busy_seconds(log: StepLog) -> float:

@@ -6,9 +6,13 @@ Times are integer nanoseconds of the simulated clock. A step's number counts the
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from struct import pack
+
+from simserve.kvcache.fragmentation import FragmentationLog
+from simserve.kvcache.shard_log import ShardLog
+from simserve.kvcache.tier import TierCounts
 
 
 def _int64() -> array[int]:
@@ -26,9 +30,11 @@ COMPLETED, FAILED, UNFINISHED = "completed", "failed", "unfinished"
 
 @dataclass(slots=True)
 class StepLog:
-    """Steps of one instance: end times of all, and one row a stretch of steps with the same batch.
+    """Steps of one engine: end times of all, and one row a stretch of steps with the same batch.
 
     Attributes:
+        instance: Number of the engine, counted through the cluster: an instance, or a data-parallel rank.
+        num_blocks: Usable KV blocks of the engine.
         end_ns: End of step i (last pipeline stage), non-decreasing.
         first_step, steps: The stretch: its first step's number and how many steps it has.
         start_ns: When the stretch's first step started to execute.
@@ -36,7 +42,12 @@ class StepLog:
         running, waiting: Requests running (in the scheduler's running list) and waiting, as of the
             stretch's start, after that step's schedule().
         used_blocks: KV blocks owned by running requests, likewise.
-        num_blocks: Usable KV blocks of the instance.
+        rank: Which data-parallel rank of its instance it is.
+        padding_tokens: Tokens that its steps computed for padding and for idle seats; None if its kind never
+            pads.
+        fragmentation: Where its KV memory went, if requests have it in one piece each.
+        shards: How evenly blocks lay on the ranks that share each sequence, if those have pools of their own.
+        tiers: What the tiers behind its KV memory were asked and have moved, by name; None without any.
     """
 
     instance: int
@@ -50,6 +61,11 @@ class StepLog:
     running: array[int] = field(default_factory=_int64)
     waiting: array[int] = field(default_factory=_int64)
     used_blocks: array[int] = field(default_factory=_int64)
+    rank: int = 0
+    padding_tokens: int | None = None
+    fragmentation: FragmentationLog | None = None
+    shards: ShardLog | None = None
+    tiers: Mapping[str, TierCounts] | None = None
 
 
 @dataclass(slots=True)
@@ -58,7 +74,7 @@ class RequestLog:
 
     Attributes:
         arrival_ns: When the client sent it (a due request held back by the client's own cap is not sent yet).
-        instance: Index of the instance, -1 if it never reached one.
+        instance: Number of the engine (its step log's), -1 if it never reached one.
         first_step: First step in which it was scheduled, -1 if never.
         first_token_step: The step that sampled its first token, -1 if none.
         finish_step: The step that sampled its last token, -1 if it did not complete.

@@ -141,6 +141,14 @@ class Result:
 
         return spans_table(self.requests, self._columns)
 
+    def kv_memory_table(self) -> pa.Table | None:
+        """Return a row a change of the KV memory (kv_memory.parquet), None if all of it is paged."""
+        from simserve.metrics.kv_memory import kv_memory_table
+
+        if all(log.fragmentation is None for log in self.steps):
+            return None
+        return kv_memory_table(self.steps)
+
     def to_pandas(self) -> pd.DataFrame:
         """Return the requests as a pandas DataFrame, a row a request."""
         frame: pd.DataFrame = self.requests_table().to_pandas()

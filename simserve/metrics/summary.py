@@ -9,11 +9,13 @@ from typing import Any
 
 from simserve.metrics.bottleneck import TimeSplit, describe_bottleneck
 from simserve.metrics.columns import Ints, Mask, RequestColumns
+from simserve.metrics.kv_memory import summarise_fragmentation, summarise_imbalance, summarise_tiers
 from simserve.metrics.latency import e2el_ns, inter_token_gaps, tpot_ns, ttft_ns
-from simserve.metrics.pools import PoolInfo, cost_usd, energy_joules
-from simserve.metrics.record import FAILED, RequestLog
+from simserve.metrics.pools import PoolInfo, cost_usd, describe_pools, energy_joules
+from simserve.metrics.record import FAILED, RequestLog, StepLog
 from simserve.metrics.slo import SloTargets, meets_slo
 from simserve.metrics.statistics import describe_ns, describe_weighted_ns
+from simserve.metrics.tenants import summarise_tenants
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,16 @@ def summarise(
     figures = _totals(columns, columns.completed & ended, duration_s)
     figures |= _latencies(columns, log, sent, ended, slo, duration_s)
     figures |= _resources(columns)
+    figures |= summarise_fragmentation(steps)
+    figures |= summarise_imbalance(steps)
+    figures |= summarise_tiers(steps)
     figures["failures"] = _failures(log)
+    figures |= summarise_tenants(
+        log, columns, sent=sent, ended=ended, slo=slo, begin_ns=begin_ns, stop_ns=stop_ns
+    )
     figures["energy_j"] = energy_joules(pools, steps, end_ns / 1e9)
     figures["cost_usd"] = cost_usd(pools, end_ns / 1e9)
+    figures["pools"] = describe_pools(pools, steps)
     figures["bottleneck"] = describe_bottleneck(
         pools,
         steps,
@@ -133,7 +142,19 @@ def _resources(columns: RequestColumns) -> dict[str, Any]:
         ),
         "kv_cache_peak_usage": max(usage, default=None),
         "steps": sum(len(log.end_ns) for log in steps),
-    }
+    } | _padding(steps)
+
+
+def _padding(steps: Sequence[StepLog]) -> dict[str, Any]:
+    """Return the share of all computed tokens that was padding or an idle seat, if any engine pads."""
+    padded = [(log, log.padding_tokens) for log in steps if log.padding_tokens is not None]
+    if not padded:
+        return {}
+    computed = 0
+    for log, _ in padded:
+        rows = zip(log.steps, log.prefill_tokens, log.decode_tokens, strict=True)
+        computed += sum(count * (prefill + decodes) for count, prefill, decodes in rows)
+    return {"padding_share": _rate(sum(tokens for _, tokens in padded), computed)}
 
 
 def _failures(log: RequestLog) -> dict[str, int]:

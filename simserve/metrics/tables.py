@@ -16,7 +16,8 @@ from simserve.metrics.record import RequestLog, StepLog
 def requests_table(log: RequestLog, columns: RequestColumns) -> pa.Table:
     """Return a row a request, in the order of the log; times that do not exist are null.
 
-    `rank` is the data-parallel rank inside the instance: 0, or -1 for a request that never reached one.
+    `instance` is the number of the engine, `rank` its data-parallel rank: each rank is an engine with a number
+    of its own. Both are -1 for a request that never reached one.
     `tpot_s` is null for completed requests of one token.
     """
     first_token = columns.first_token_ns()
@@ -32,7 +33,7 @@ def requests_table(log: RequestLog, columns: RequestColumns) -> pa.Table:
             "output_tokens": arrow.small_ints(columns.output_tokens),
             "cached_tokens": arrow.small_ints(columns.cached_tokens),
             "instance": arrow.small_ints(columns.instance),
-            "rank": arrow.small_ints(np.where(columns.instance >= 0, 0, -1)),
+            "rank": arrow.small_ints(_ranks(columns.steps.logs)[columns.instance]),
             "first_scheduled_s": arrow.seconds(columns.first_scheduled_ns(), columns.first_step >= 0),
             "first_token_s": arrow.seconds(first_token, has_token),
             "finish_s": arrow.seconds(columns.end_ns, columns.end_ns >= 0),
@@ -81,6 +82,14 @@ def step_times_table(logs: Sequence[StepLog]) -> pa.Table:
 
 def _instances(logs: Sequence[StepLog], sizes: Sequence[int]) -> Ints:
     return np.repeat(np.array([log.instance for log in logs], dtype=np.int64), sizes)
+
+
+def _ranks(logs: Sequence[StepLog]) -> Ints:
+    """Return the rank of each engine by number; the last entry is -1, which is what number -1 finds."""
+    ranks = np.full((logs[-1].instance if logs else -1) + 2, -1, dtype=np.int64)
+    for log in logs:
+        ranks[log.instance] = log.rank
+    return ranks
 
 
 def _column(logs: Sequence[StepLog], name: str) -> Ints:

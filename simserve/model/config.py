@@ -97,6 +97,7 @@ class _Reader:
             layer_experts=expert_layers(self.config, layers),
             norms_per_layer=family.norms_per_layer,
             qk_norm=family.qk_norm,
+            qk_norm_spans_heads=family.qk_norm_spans_heads,
             norm_bias=family.norm_bias,
             embedding_norm=family.embedding_norm,
             alibi=family.alibi,
@@ -175,6 +176,8 @@ class _Reader:
         if method == "fp8" and quant.get("weight_block_size"):
             return "fp8_block"
         if method == "compressed-tensors":
+            if any("self_attn" in str(name) for name in quant.get("ignore") or ()):
+                return "int4_experts"
             kinds = {"float-quantized": "fp8", "int-quantized": "int8", "pack-quantized": "gptq"}
             method = kinds.get(str(quant.get("format", "")), "compressed-tensors")
         if method in ("fp8", "mxfp4", "awq", "gptq", "nvfp4", "int8"):

@@ -86,6 +86,12 @@ WEIGHT_FORMATS: dict[str, WeightFormat] = {
     ),
     "awq": WeightFormat("awq", 0.5 + (2.0 + 0.5) / 128, "activation", "int4_wo", _W4_ACCURACY),
     "gptq": WeightFormat("gptq", 0.5 + (2.0 + 0.5) / 128, "activation", "int4_wo", _W4_ACCURACY),
+    # Kimi-K2's own: a 16-bit scale for 32 weights, and only the routed experts (its config's `ignore`).
+    "int4_experts": WeightFormat(
+        "int4_experts", 0.5 + 2.0 / 32, "activation", "int4_wo",
+        "the format Kimi-K2-Thinking was trained for; its published scores are in it (its model card)",
+        experts_only=True,
+    ),
     "mxfp4": WeightFormat(
         "mxfp4", 0.5 + 1.0 / 32, "activation", "mxfp4",
         "the format gpt-oss was trained for; its published scores are in it (arXiv:2508.10925)",

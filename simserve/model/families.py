@@ -16,7 +16,7 @@ class Family:
     Attributes:
         tied: Default of `tie_word_embeddings`.
         gated_mlp: Gate, up and down, or up and down only.
-        norms_per_layer, qk_norm, norm_bias, embedding_norm, alibi: See `ModelShape`.
+        norms_per_layer, qk_norm, qk_norm_spans_heads, norm_bias, embedding_norm, alibi: See `ModelShape`.
         qkv_bias: Default for the bias of query, key and value.
         output_bias: Bias of the attention's output; None: as the config's `attention_bias`.
         mlp_bias: Default for the biases of the MLP.
@@ -30,6 +30,7 @@ class Family:
     gated_mlp: bool = True
     norms_per_layer: int = 2
     qk_norm: bool = False
+    qk_norm_spans_heads: bool = False
     norm_bias: bool = False
     embedding_norm: bool = False
     alibi: bool = False
@@ -69,6 +70,7 @@ FAMILIES: dict[str, Family] = {
     # The bias is e_score_correction_bias, which balances the load of the experts.
     "deepseek_v3": _DEEPSEEK_V3,
     "kimi_k2": _DEEPSEEK_V3,
+    "minimax_m2": Family(qk_norm=True, qk_norm_spans_heads=True, router_bias=True),
     # Positions start at 2 (OPTLearnedPositionalEmbedding.offset).
     "opt": replace(_PLAIN, position_offset=2, intermediate_key="ffn_dim"),
     "bloom": replace(

@@ -143,6 +143,9 @@ class AttentionOperator:
         heads, kv_heads, head_dim: On this rank; for MLA the query heads, 1 and the width of a head's key.
         latent_dim, rope_dim, value_dim: Widths of MLA's latent, of its RoPE part and of a head's value; 0 for
             ordinary attention.
+        context_ranks: Ranks that share the tokens of each sequence: a decode reads its share of the keys for
+            the heads of all of them.
+        interleave: Tokens that go to one of those ranks before the next one takes over.
     """
 
     layers: int
@@ -160,6 +163,18 @@ class AttentionOperator:
     latent_dim: int = 0
     rope_dim: int = 0
     value_dim: int = 0
+    context_ranks: int = 1
+    interleave: int = 1
+
+    def local_context(self, context: Array) -> Array:
+        """Tokens of a context on the rank that holds most of them, the mean over where contexts end.
+
+        Of the last round of `interleave` tokens a rank the first rank has its whole share, the last none.
+        """
+        ranks = self.context_ranks
+        if ranks == 1:
+            return context
+        return np.maximum(context / ranks + self.interleave * (ranks - 1) / (2 * ranks), 1.0)
 
 
 @dataclass(frozen=True, slots=True)

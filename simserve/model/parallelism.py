@@ -26,12 +26,17 @@ class Parallelism:
             them runs as many tokens as this rank, and the experts are shared among all of them.
         enable_expert_parallel: Experts are whole and spread over all ranks, instead of cut by width.
         all2all_backend: How tokens reach the experts of other data-parallel ranks.
+        decode_context_parallel_size: Of the tensor-parallel ranks that hold the same KV heads, how many share
+            the tokens of each sequence; 1: each holds all of them.
+        cp_kv_cache_interleave_size: Tokens that go to one of those ranks before the next one takes over.
     """
 
     tensor_parallel_size: int = 1
     data_parallel_size: int = 1
     enable_expert_parallel: bool = False
     all2all_backend: str = "allgather_reducescatter"
+    decode_context_parallel_size: int = 1
+    cp_kv_cache_interleave_size: int = 1
 
     def __post_init__(self) -> None:
         if self.tensor_parallel_size < 1 or self.data_parallel_size < 1:

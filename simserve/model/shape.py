@@ -56,6 +56,7 @@ class ModelShape:
             attention (DeepSeek-V2, arXiv:2405.04434); kv_lora_rank 0 means ordinary attention.
         norms_per_layer: Norms of width hidden_size in a layer.
         qk_norm: A norm of width head_dim on queries and keys.
+        qk_norm_spans_heads: That norm is one over all heads together (MiniMax-M2), with as many weights.
         norm_bias: Norms have a bias (LayerNorm) and not only a weight (RMSNorm).
         embedding_norm: A norm after the embedding (BLOOM).
         qkv_bias, output_bias, mlp_bias: Biases of the projections.
@@ -94,6 +95,7 @@ class ModelShape:
     v_head_dim: int = 0
     norms_per_layer: int = 2
     qk_norm: bool = False
+    qk_norm_spans_heads: bool = False
     norm_bias: bool = False
     embedding_norm: bool = False
     qkv_bias: bool = False
@@ -201,7 +203,8 @@ class ModelShape:
 
     def norm_parameters(self) -> int:
         """Parameters of one layer's norms."""
-        width = self.norms_per_layer * self.hidden_size + 2 * self.head_dim * self.qk_norm
+        heads = self.num_heads + self.num_kv_heads if self.qk_norm_spans_heads else 2
+        width = self.norms_per_layer * self.hidden_size + heads * self.head_dim * self.qk_norm
         return width * (1 + self.norm_bias)
 
     def parameters(self) -> ParameterCount:

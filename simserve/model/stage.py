@@ -51,20 +51,24 @@ def stage_weight_bytes(
     stage: Stage,
     *,
     tensor_parallel_size: int = 1,
+    data_parallel_size: int = 1,
     dtype: str | None = None,
     quantization: str | None = None,
 ) -> int:
     """Bytes of the weights that one rank of a stage holds.
 
-    Projections and experts are sharded; norms, routers, biases of row-parallel layers and MLA's latent
-    projections are held by every rank (vLLM's QKV-, Column-, Row- and ReplicatedLinear); KV heads are
-    replicated when there are fewer than ranks. Quantization stores the projections (or the experts
+    Projections and experts are sharded, experts over the data-parallel ranks too (whole ones or slices,
+    which comes to the same: `FusedMoEParallelConfig.make` in
+    vllm/model_executor/layers/fused_moe/config.py); norms, routers, biases of row-parallel layers and MLA's
+    latent projections are held by every rank (vLLM's QKV-, Column-, Row- and ReplicatedLinear); KV heads
+    are replicated when there are fewer than ranks. Quantization stores the projections (or the experts
     only) in its format; embedding, LM head, norms and routers keep `dtype`.
 
     Args:
         shape: The model.
         stage: Its layers.
         tensor_parallel_size: Ranks of the stage.
+        data_parallel_size: Copies of the stage that share its experts.
         dtype: Dtype of unquantized weights; default: as published.
         quantization: Name of a weight format; default: as published.
     """
@@ -77,7 +81,8 @@ def stage_weight_bytes(
     for layer in range(stage.first_layer, stage.last_layer):
         sharded, replicated = attention_split(shape, tensor_parallel_size)
         if shape.layer_experts[layer]:
-            experts = shape.num_experts * shape.expert_parameters() / tensor_parallel_size
+            ranks = tensor_parallel_size * data_parallel_size
+            experts = shape.num_experts * shape.expert_parameters() / ranks
             total += experts * expert_bytes + shape.router_parameters() * plain
             sharded += shape.shared_parameters() / tensor_parallel_size
         else:

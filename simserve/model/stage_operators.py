@@ -124,12 +124,14 @@ class _Lister:
             prefill = decode = 4.0 * heads * shape.head_dim
             history = 0.0
             query_bytes = 2 * heads * shape.head_dim * self.act_bytes
+        sharing = self.parallelism.decode_context_parallel_size
         windows = Counter(shape.layer_windows[self.stage.first_layer : self.stage.last_layer])
         return [
             AttentionOperator(
-                layers, window, prefill, decode, history, kv_bytes, query_bytes,
+                layers, window, prefill, decode, history, kv_bytes / sharing, query_bytes,
                 self.precision.attention_dtype, self.precision.kv_cache, heads, kv_heads, head_dim,
-                shape.kv_lora_rank, shape.qk_rope_head_dim, shape.v_head_dim,
+                shape.kv_lora_rank, shape.qk_rope_head_dim, shape.v_head_dim, sharing,
+                self.parallelism.cp_kv_cache_interleave_size,
             )
             for window, layers in sorted(windows.items())
         ]  # fmt: skip

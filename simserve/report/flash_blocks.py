@@ -103,6 +103,10 @@ class _TiledBook:
             return found
         return replace(found, form=PrefillAttentionForm(self.tile), residuals=None)
 
+    def sustained_flops_per_s(self, dtype: str) -> float:
+        """Return the book's rate."""
+        return self.book.sustained_flops_per_s(dtype)
+
 
 def _own_tile(operator: AttentionOperator, book: KernelBook) -> Tile:
     form = KernelAttention(operator, book).kernel("prefill").form

@@ -20,6 +20,9 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     print()
     print_table(("latency, ms", *_FIGURES), [_latency_row(summary, metric) for metric in _METRICS])
     print()
+    if "tenants" in summary:
+        _print_tenants(summary)
+        print()
     for line in (*_resource_lines(summary), *_note_lines(summary)):
         print(line)
     print(f"bottleneck     {summary['bottleneck']}")
@@ -52,11 +55,33 @@ def _latency_row(summary: Mapping[str, Any], metric: str) -> list[str]:
     return [_METRICS[metric], *figures]
 
 
+def _print_tenants(summary: Mapping[str, Any]) -> None:
+    """Print a line a tenant, and how evenly they were served while several had requests outstanding."""
+    number = format_number
+    keys = ("mean_ttft_ms", "p99_ttft_ms", "mean_tpot_ms", "mean_e2el_ms", "p99_e2el_ms")
+    head = ("tenant", "completed", "output tokens/s", *(key.replace("_", " ") for key in keys))
+    rows = []
+    for name, figures in summary["tenants"].items():
+        latencies = [number(figures[key]) for key in keys]
+        rows.append(
+            [name or "(none)", f"{figures['completed']:,}", number(figures["output_throughput"]), *latencies]
+        )
+    print_table(head, rows)
+    fairness = summary["fairness"]
+    if fairness["jain_index"] is not None:
+        print(
+            f"fairness       Jain's index {fairness['jain_index']:.3f} of the tenants' service in windows of "
+            f"{fairness['window_s']:.3g} s at whose ends several had requests waiting"
+        )
+
+
 def _resource_lines(summary: Mapping[str, Any]) -> list[str]:
     lines = [
         f"KV cache       {_percent(summary['kv_cache_peak_usage'])} of the blocks used at the peak, "
         f"{summary['preemptions']:,} preemptions, {_percent(summary['prefix_cache_hit_rate'])} prefix hits"
     ]
+    if summary.get("padding_share") is not None:
+        lines.append(f"padding        {_percent(summary['padding_share'])} of the computed tokens")
     known = [("energy_j", "J"), ("cost_usd", "USD")]
     lines += [
         f"{key[:6]:<15}{format_number(summary[key])} {unit}"

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from simserve.report.table import print_table
 from simserve.study.comparison import KOLMOGOROV_BOUND, Bound
+from simserve.study.effects import EFFECTS, Worth
+from simserve.study.left_out import LeftOut
 from simserve.study.validate import WARM_UP_REQUESTS, Validation
 
 # Shorter than this the client kept up.
@@ -94,6 +96,32 @@ def print_overview(runs: Sequence[Validation]) -> None:
         )
     headers = ("run", "TTFT", "TPOT", "E2EL", "throughput", "makespan", "Kolmogorov", "within bounds")
     print_table(headers, rows)
+
+
+def print_left_out(runs: Sequence[LeftOut]) -> None:
+    """Print a row a run: its errors with the shipped constants, and with those set without its model."""
+    rows = []
+    for run in runs:
+        errors = run.errors().values()
+        host, front_end = (f"{value * 1e3:.2f}" for value in run.constants)
+        cells = [f"{_percent(shipped)} -> {_percent(without)}" for shipped, without in errors]
+        rows.append([run.validation.name, run.model.split("/")[-1], host, front_end, *cells])
+    print("errors with the shipped constants -> with those set by the runs of other models")
+    headers = ("run", "without", "host ms", "front end ms", "TTFT", "TPOT", "E2EL", "throughput")
+    print_table(headers, rows)
+
+
+def print_effects(runs: Sequence[Worth]) -> None:
+    """Print a row an effect: the errors of TTFT and TPOT of each run without it."""
+    print("errors of the TTFT mean / TPOT mean in percent when one thing is switched off; =: not in the run")
+    rows = [["as it is", *(_pair(run.whole) for run in runs)]]
+    for effect in EFFECTS:
+        rows.append([effect.name, *(_pair(run.without[effect.name]) for run in runs)])
+    print_table(("", *(run.run for run in runs)), rows)
+
+
+def _pair(errors: tuple[float, float] | None) -> str:
+    return "=" if errors is None else f"{errors[0]:+.0f} / {errors[1]:+.0f}"
 
 
 def _troubles(run: Validation) -> str:

@@ -5,24 +5,38 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from simserve.registry import lookup
+from simserve.scenario.engine_kind import fixed_values, takes_options
+from simserve.scenario.kv_cache_schema import KVCache
+from simserve.scenario.order_build import unread_keys
 from simserve.scenario.schema import Cost, Engine, Pool, Router, Scenario
 from simserve.scenario.section import Section
 
 # Terms of the step time that a kind of cost reads.
-_COST_TERMS = ("base_s", "per_prefill_token_s", "per_decode_s", "per_context_token_s", "tables", "aic")
+_COST_TERMS = (
+    "base_s", "per_prefill_token_s", "per_decode_s", "per_context_token_s", "tables", "aic",
+    "sustained_rates",
+)  # fmt: skip
 _COST_TERMS_READ = {
-    "analytic": (),
-    "measured": ("tables", "aic"),
+    "analytic": ("sustained_rates",),
+    "measured": ("tables", "aic", "sustained_rates"),
     "constant": ("base_s",),
     "linear": _COST_TERMS[:4],
+}
+
+# Keys of `kv_cache` that each kind of cache reads.
+_TIER_KEYS = ("tiers", "chunk_tokens", "fetch")
+_CACHE_KEYS_READ = {
+    "paged": _TIER_KEYS,
+    "radix": ("eviction", "options", *_TIER_KEYS),
+    "sharded": ("placement",),
 }
 
 
 def check_scenario(scenario: Scenario) -> list[str]:
     """Return a warning for each key that differs from its default and has no effect.
 
-    An engine class may name keys that its kind does not read in an attribute `unused_keys`; a router class
-    names those that it reads in `option_defaults`.
+    An engine class names keys that its kind does not read (see `engine_kind`); a router class names those
+    that it reads in `option_defaults`.
     """
     warnings: list[str] = []
     for index, pool in enumerate(scenario.pools):
@@ -42,12 +56,17 @@ def _check_pool(pool: Pool, path: str, cost: Cost) -> Iterator[str]:
 
 def _check_engine(engine: Engine, path: str, cost: Cost) -> Iterator[str]:
     changed = _changed(engine)
-    unused = getattr(lookup("engine", engine.kind), "unused_keys", ())
+    fixed = fixed_values(lookup("engine", engine.kind))
     for key in changed:
-        if key in unused:
+        if key in fixed and getattr(engine, key) != fixed[key]:
             yield f"{path}.{key} means nothing for kind {engine.kind!r}"
-    if engine.options and ":" not in engine.kind:
+    if engine.options and not takes_options(engine):
         yield f"{path}.options is for engines of your own; kind {engine.kind!r} does not read it"
+    if engine.order is not None:
+        for key in unread_keys(engine.order):
+            yield f"{path}.order.{key} means nothing for order {engine.order.policy!r}"
+    if engine.kv_cache is not None:
+        yield from _check_cache(engine.kv_cache, f"{path}.kv_cache", engine)
     if not engine.enable_chunked_prefill and engine.long_prefill_token_threshold:
         yield (
             f"{path}.long_prefill_token_threshold splits prompts although enable_chunked_prefill is false, "
@@ -61,6 +80,19 @@ def _check_engine(engine: Engine, path: str, cost: Cost) -> Iterator[str]:
         for key in ("quantization", "enforce_eager"):
             if key in changed:
                 yield f"{path}.{key} does not change step times: cost.kind is {cost.kind!r}"
+
+
+def _check_cache(cache: KVCache, path: str, engine: Engine) -> Iterator[str]:
+    takes_any = getattr(lookup("engine", engine.kind), "takes_cache", False)
+    read = _CACHE_KEYS_READ[cache.kind or "paged"] if takes_any else ()
+    for key in _changed(cache):
+        if key != "kind" and key not in read:
+            owner = f"kv_cache {cache.kind or 'paged'!r}" if takes_any else f"kind {engine.kind!r}"
+            yield f"{path}.{key} means nothing for {owner}"
+        elif key in ("chunk_tokens", "fetch") and not cache.tiers:
+            yield f"{path}.{key} means nothing without tiers"
+    if "tiers" in read and cache.tiers and not engine.enable_prefix_caching:
+        yield f"{path}.tiers keep prefixes although enable_prefix_caching is false"
 
 
 def _check_speculative(engine: Engine, path: str) -> Iterator[str]:

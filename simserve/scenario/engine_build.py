@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from simserve.cost.build import OPERATOR_KINDS, CostSpec, ExplainableTimer, build_timers
 from simserve.cost.graphs import capture_sizes
-from simserve.cost.host import NO_HOST, HostTime, resolve_host
+from simserve.cost.host import NO_HOST, HostProfile, HostTime, resolve_host
 from simserve.cost.host_profiles import host_profile
+from simserve.cost.timer import Chunk
 from simserve.data_files import find_file
 from simserve.devices.accelerator import Accelerator
 from simserve.engine.clock import DraftCost
@@ -18,44 +19,83 @@ from simserve.model.shape import ModelShape
 from simserve.registry import lookup
 from simserve.rng import keyed_uniform
 from simserve.scenario.catalog import load_calibration, load_generic_calibration, load_hardware, load_model
+from simserve.scenario.engine_kind import attention_window, memory_shape, resolve_engine
 from simserve.scenario.engine_plan import EnginePlan
 from simserve.scenario.engine_schema import Engine, Speculative
+from simserve.scenario.kv_cache_build import plan_cache
+from simserve.scenario.order_build import plan_order
 from simserve.scenario.schema import Pool, Scenario
+from simserve.scenario.sglang_keys import leaves_activations_outside, resolve_sglang, speaks_sglang
 from simserve.scheduler.config import Acceptance, KVGroup, SchedulerConfig, Speculation
 
 
-def plan_engine(scenario: Scenario, index: int) -> EnginePlan:
+def plan_engine(scenario: Scenario, index: int, host: HostProfile | None = None) -> EnginePlan:
     """Resolve a pool: catalogs, the version's defaults, memory, timers.
+
+    Args:
+        scenario: The scenario.
+        index: Which of its pools.
+        host: In place of the engine's host profile.
 
     Raises:
         InputError: For unknown names and options that cannot work together.
         CapacityError: If the model does not fit.
     """
     pool = scenario.pools[index]
-    engine = pool.engine
+    engine = resolve_engine(pool.engine)
     profile = load_profile(engine.version)
     shape = load_model(scenario.model_of(pool), scenario.folder)
     accelerator = load_hardware(pool.hardware, scenario.folder)
-    lookup("engine", engine.kind)
+    if speaks_sglang(engine):
+        engine = resolve_sglang(engine, accelerator, scenario.seed)
     draft_shape = _draft_shape(engine.speculative, shape, scenario)
     tokens, seqs = _limits(engine, accelerator)
-    memory = plan_memory(shape, accelerator, _memory_request(engine, tokens, seqs), draft_shape)
+    kept = memory_shape(engine, shape)
+    memory = plan_memory(kept, accelerator, _memory_request(engine, kept, tokens, seqs), draft_shape)
+    notes = list(memory.notes)
     if not engine.enable_chunked_prefill and tokens < memory.max_model_len:
-        if engine.max_num_batched_tokens is not None:
+        if engine.max_num_batched_tokens is not None and pool.engine.enable_chunked_prefill:
+            notes.append(
+                f"max_num_batched_tokens raised from {tokens:,} to max_model_len {memory.max_model_len:,}: "
+                f"kind {engine.kind!r} computes prompts whole"
+            )
+        elif engine.max_num_batched_tokens is not None:
             raise InputError(
                 f"max_num_batched_tokens {tokens} is below max_model_len {memory.max_model_len}, and without "
                 "chunked prefill no step could hold the longest prompt"
             )
         tokens = memory.max_model_len
     config = _scheduler_config(engine, profile, memory, tokens, seqs, scenario.seed)
+    config = replace(
+        config,
+        attention_window=attention_window(engine, shape),
+        block_copies=_block_copies(shape, engine.pipeline_parallel_size),
+        order=plan_order(engine.order, scenario.slo, scenario.seed) if engine.order else None,
+    )
     tables = tuple(str(find_file(table, scenario.folder, or_folder=True)) for table in scenario.cost.tables)
     cost = CostSpec(**{**scenario.cost.model_dump(), "tables": tables})
-    timers = _timers(cost, shape, accelerator, engine, host=_host_time(engine, profile, config))
+    timers = _timers(cost, shape, accelerator, engine, host=_host_time(engine, profile, config, host))
+    if engine.kv_cache is not None:
+        gpus = engine.tensor_parallel_size * engine.pipeline_parallel_size
+        sharing = engine.decode_context_parallel_size
+        cache = plan_cache(engine.kv_cache, memory, accelerator, timers, gpus, sharing)
+        config = replace(config, cache=cache)
+    if getattr(lookup("engine", engine.kind), "wants_prefill_profile", False):
+        config = replace(config, prefill_profile=_profile_prompts(timers, config.max_model_len))
     return EnginePlan(
         engine, config, memory, profile, shape, accelerator, timers,
         _draft_cost(cost, draft_shape, shape, accelerator, pool),
-        [f"pool {pool.name}: {note}" for note in memory.notes],
+        [f"pool {pool.name}: {note}" for note in notes],
     )  # fmt: skip
+
+
+def _profile_prompts(timers: list[ExplainableTimer], longest: int) -> tuple[tuple[int, float], ...]:
+    """Return how many seconds prompts of 1, 2, 4, ... tokens take alone, through all stages."""
+    lengths = [1 << power for power in range((longest - 1).bit_length() + 1)]
+    return tuple(
+        (tokens, sum(timer.batch_ns(0, 0, 0, [Chunk(tokens, 0)], 1) for timer in timers) / 1e9)
+        for tokens in lengths
+    )
 
 
 def _limits(engine: Engine, accelerator: Accelerator) -> tuple[int, int]:
@@ -69,7 +109,7 @@ def _limits(engine: Engine, accelerator: Accelerator) -> tuple[int, int]:
     return tokens, seqs
 
 
-def _memory_request(engine: Engine, tokens: int, seqs: int) -> MemoryRequest:
+def _memory_request(engine: Engine, shape: ModelShape, tokens: int, seqs: int) -> MemoryRequest:
     return MemoryRequest(
         max_num_seqs=seqs,
         max_num_batched_tokens=tokens,
@@ -78,6 +118,9 @@ def _memory_request(engine: Engine, tokens: int, seqs: int) -> MemoryRequest:
         gpu_memory_utilization=engine.gpu_memory_utilization,
         tensor_parallel_size=engine.tensor_parallel_size,
         pipeline_parallel_size=engine.pipeline_parallel_size,
+        data_parallel_size=_sharing_ranks(engine, shape),
+        enable_expert_parallel=engine.enable_expert_parallel,
+        decode_context_parallel_size=engine.decode_context_parallel_size,
         dtype=engine.dtype,
         kv_cache_dtype=engine.kv_cache_dtype,
         quantization=engine.quantization,
@@ -85,7 +128,13 @@ def _memory_request(engine: Engine, tokens: int, seqs: int) -> MemoryRequest:
         version=engine.version,
         num_gpu_blocks_override=engine.num_gpu_blocks_override,
         disable_hybrid_kv_cache_manager=engine.disable_hybrid_kv_cache_manager,
+        activations_outside=leaves_activations_outside(engine),
     )
+
+
+def _sharing_ranks(engine: Engine, shape: ModelShape) -> int:
+    """Data-parallel ranks that share experts; those of a dense model are engines by themselves."""
+    return engine.data_parallel_size if shape.is_moe else 1
 
 
 def _scheduler_config(
@@ -95,7 +144,7 @@ def _scheduler_config(
     reserve = engine.scheduler_reserve_full_isl
     return SchedulerConfig(
         num_gpu_blocks=memory.num_gpu_blocks,
-        block_size=engine.block_size,
+        block_size=memory.block_size,
         max_num_seqs=seqs,
         max_num_batched_tokens=tokens,
         max_model_len=memory.max_model_len,
@@ -110,7 +159,13 @@ def _scheduler_config(
         pipeline_parallel_size=engine.pipeline_parallel_size,
         speculative=_speculation(speculative, seed),
         kv_groups=tuple(KVGroup(window) for window in memory.kv_windows),
+        block_bytes=memory.block_bytes,
     )
+
+
+def _block_copies(shape: ModelShape, stages: int) -> int:
+    """Return into how many pieces of memory a rank's block is cut: keys and values of each of its layers."""
+    return -(-shape.num_layers // stages) * (1 if shape.is_mla else 2)
 
 
 def _speculation(speculative: Speculative | None, seed: int) -> Speculation | None:
@@ -150,11 +205,13 @@ def _draft_shape(speculative: Speculative | None, shape: ModelShape, scenario: S
     )
 
 
-def _host_time(engine: Engine, profile: EngineProfile, config: SchedulerConfig) -> HostTime:
+def _host_time(
+    engine: Engine, profile: EngineProfile, config: SchedulerConfig, given: HostProfile | None
+) -> HostTime:
     """Resolve what the CPU adds to a step, and which batch sizes run as CUDA graphs."""
     sizes = capture_sizes(config.max_num_seqs, config.max_num_batched_tokens)
     return resolve_host(
-        host_profile(engine.host_profile or profile.host),
+        given or host_profile(engine.host_profile or profile.host),
         ranks=engine.tensor_parallel_size * engine.pipeline_parallel_size,
         overlaps=config.async_scheduling or engine.pipeline_parallel_size > 1,
         graph_sizes=() if engine.enforce_eager else sizes,
@@ -175,13 +232,17 @@ def _timers(
         accelerator,
         tensor_parallel_size=engine.tensor_parallel_size,
         pipeline_parallel_size=stages or engine.pipeline_parallel_size,
+        data_parallel_size=_sharing_ranks(engine, shape),
         enable_expert_parallel=engine.enable_expert_parallel and shape.is_moe,
+        decode_context_parallel_size=engine.decode_context_parallel_size,
+        cp_kv_cache_interleave_size=engine.cp_kv_cache_interleave_size,
         dtype=engine.dtype,
         quantization=engine.quantization if stages is None else None,
         kv_cache_dtype=engine.kv_cache_dtype,
         host=host,
         calibration=load_calibration(accelerator),
         generic=load_generic_calibration(),
+        engine_version=engine.version,
     )
 
 

@@ -15,15 +15,17 @@ from simserve.devices.accelerator import Accelerator
 from simserve.engine.clock import DraftCost, StageClock
 from simserve.engine.memory import MemoryPlan
 from simserve.engine.profile import EngineProfile
+from simserve.engine.transfers import TransferClock
 from simserve.errors import InputError, UnknownNameError, nearest
 from simserve.metrics.bottleneck import TimeSplit
 from simserve.metrics.pools import PoolInfo
 from simserve.metrics.record import StepLog
 from simserve.model.shape import ModelShape
 from simserve.registry import lookup
+from simserve.scenario.engine_kind import takes_options
 from simserve.scenario.engine_schema import Engine
 from simserve.scheduler.config import SchedulerConfig
-from simserve.scheduler.vllm.scheduler import VllmScheduler
+from simserve.scheduler.contract import Scheduler
 
 # Steps of a pool that are taken apart to tell what bounds it.
 _SAMPLED_STEPS = 64
@@ -43,12 +45,12 @@ class EnginePlan:
     draft: DraftCost | None
     notes: list[str]
 
-    def build_scheduler(self, *, jump: bool) -> VllmScheduler:
+    def build_scheduler(self, *, jump: bool) -> Scheduler:
         """Return a scheduler of the engine's kind, with an empty KV pool."""
         kind = lookup("engine", self.engine.kind)
-        options = self.engine.options if ":" in self.engine.kind else {}
+        options = self.engine.options if takes_options(self.engine) else {}
         _check_options(kind, options)
-        scheduler: VllmScheduler = kind(self.config, jump=jump, **options)
+        scheduler: Scheduler = kind(self.config, jump=jump, **options)
         return scheduler
 
     def build_clock(self) -> StageClock:
@@ -58,6 +60,17 @@ class EnginePlan:
             host_ns=0,  # the timers know the host's time
             serial=self.config.async_scheduling,
             draft=self.draft,
+            transfers=self.build_transfers(),
+        )
+
+    def build_transfers(self) -> TransferClock:
+        """Return the paths over which one rank moves KV entries."""
+        cache = self.config.cache
+        tiers = cache.tiers.specs if cache is not None and cache.tiers is not None else ()
+        return TransferClock(
+            self.accelerator.pcie_bytes_per_s,
+            self.accelerator.memory_bandwidth_bytes_per_s,
+            [(tier.read_bytes_per_s, tier.latency_s) for tier in tiers],
         )
 
     @cached_property
@@ -66,7 +79,7 @@ class EnginePlan:
         return dict(self.timers[0].calibration.summary())
 
     def pool_info(self, name: str, instances: Sequence[int]) -> PoolInfo:
-        """Describe the pool for the figures."""
+        """Describe the pool for the figures; `instances` are the numbers of its engines' step logs."""
         gpus = self.engine.tensor_parallel_size * self.engine.pipeline_parallel_size
         price = self.accelerator.price_usd_per_hour
         return PoolInfo(

@@ -10,22 +10,24 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from simserve.scenario.kv_cache_schema import KVCache
 from simserve.scenario.numbers import PositiveInt
+from simserve.scenario.order_schema import Order
 from simserve.scenario.section import Section, combination_error
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-OptionValue = bool | int | float | str | None
+OptionValue = bool | int | float | str | None | Annotated[tuple[int | float | str, ...], Field(strict=False)]
 DType = Literal["bfloat16", "float16", "float32"]
 KVCacheDType = Literal[
     "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2", "fp8_inc", "int8", "int8_per_token_head", "int4",
     "int4_per_token_head", "int2",
 ]  # fmt: skip
 Quantization = Literal[
-    "fp8", "fp8_block", "int8", "int8_wo", "awq", "gptq", "mxfp4", "nvfp4", "gptq_marlin", "awq_marlin",
-    "modelopt", "modelopt_fp4", "fbgemm_fp8", "ptpc_fp8", "experts_int8", "w8a8", "w8a16", "w4a16",
+    "fp8", "fp8_block", "int8", "int8_wo", "awq", "gptq", "int4_experts", "mxfp4", "nvfp4", "gptq_marlin",
+    "awq_marlin", "modelopt", "modelopt_fp4", "fbgemm_fp8", "ptpc_fp8", "experts_int8", "w8a8", "w8a16", "w4a16",
 ]  # fmt: skip
 
-HostProfileName = Literal["none", "vllm-0.2", "distserve", "vllm-0.15", "vllm-0.19", "vllm-0.23"]
+HostProfileName = Literal["none", "vllm-0.2", "distserve", "vllm-0.11", "vllm-0.15", "vllm-0.19", "vllm-0.23"]
 
 
 def _read_version(value: Any) -> Any:
@@ -93,7 +95,19 @@ class Engine(Section):
         default=1, description="Stages that share the layers; that many batches are in flight."
     )
     data_parallel_size: PositiveInt = Field(
-        default=1, description="Replicas that run in lock-step inside one engine; only 1 is simulated."
+        default=1,
+        description="Ranks inside one instance, each with a scheduler, a KV pool and GPUs of its own, behind "
+        "one front end; those of a mixture of experts share the experts and run in lock-step.",
+    )
+    decode_context_parallel_size: PositiveInt = Field(
+        default=1,
+        description="Of the tensor-parallel GPUs that hold the same KV heads, how many share the tokens of "
+        "each sequence instead of holding copies.",
+    )
+    cp_kv_cache_interleave_size: PositiveInt = Field(
+        default=1,
+        description="Tokens of a sequence that go to one of those GPUs before the next one takes over; it "
+        "must divide block_size.",
     )
     max_num_seqs: PositiveInt | None = Field(
         default=None,
@@ -134,6 +148,15 @@ class Engine(Section):
     scheduling_policy: Literal["fcfs", "priority"] = Field(
         default="fcfs", description="Order of waiting requests: by arrival, or by priority (lower first)."
     )
+    order: Order | None = Field(
+        default=None,
+        description="Order of waiting requests beyond scheduling_policy, for the kinds that take one; "
+        "null: as scheduling_policy says.",
+    )
+    kv_cache: KVCache | None = Field(
+        default=None,
+        description="What the KV cache is made of, for the kinds that take any; null: the kind's own.",
+    )
     async_scheduling: bool | None = Field(
         default=None,
         description="Schedule the next step while the last one runs; null: the version's default.",
@@ -167,18 +190,18 @@ class Engine(Section):
     speculative: Speculative | None = Field(default=None, description="Speculative decoding; null: off.")
     options: dict[str, OptionValue] = Field(
         default_factory=dict,
-        description="Options of an engine of your own (kind: package.module:Class), passed as they are.",
+        description="Options of the kind's own (`simserve list schedulers` names them), or of an engine of "
+        "your own (kind: package.module:Class).",
     )
 
     @model_validator(mode="after")
     def _check(self) -> Engine:
-        if self.data_parallel_size != 1:
-            raise combination_error(
-                "data_parallel_size",
-                f"{self.data_parallel_size} engines in lock-step are not simulated; expected 1 "
-                "(independent copies are `replicas` of the pool)",
-            )
         _check_budget(self)
+        if self.block_size % self.cp_kv_cache_interleave_size:
+            raise combination_error(
+                "cp_kv_cache_interleave_size",
+                f"{self.cp_kv_cache_interleave_size} does not divide block_size ({self.block_size})",
+            )
         if self.async_scheduling and self.speculative is not None and self.speculative.method == "ngram":
             raise combination_error(
                 "async_scheduling",

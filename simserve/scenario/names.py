@@ -76,6 +76,11 @@ def _check_parallelism(engine: Engine, model: ModelShape, path: KeyPath) -> list
     if stages > model.num_layers:
         message = f"{stages} stages cannot share the {model.num_layers} layers of {model.name}"
         wrong.append(((*path, "pipeline_parallel_size"), message))
+    group = ranks * engine.data_parallel_size
+    if model.is_moe and engine.enable_expert_parallel and model.num_experts % group:
+        key = "data_parallel_size" if engine.data_parallel_size > 1 else "tensor_parallel_size"
+        message = f"{group} ranks cannot share the {model.num_experts} experts of {model.name} equally"
+        wrong.append(((*path, key), message))
     return wrong
 
 

@@ -153,6 +153,12 @@ class Cost(Section):
         "this backend; after `tables`.",
     )
 
+    sustained_rates: bool = Field(
+        default=True,
+        description="analytic, measured: matrix multiplications run at the rate that the accelerator keeps "
+        "under load; false: at the boost clocks of a short benchmark.",
+    )
+
     @model_validator(mode="after")
     def _check(self) -> Cost:
         if self.kind == "measured" and not self.tables and self.aic is None:

@@ -6,6 +6,8 @@
 | `pools: {hardware: h100-sxm, replicas: 2}` | `pools: [{hardware: h100-sxm, replicas: 2}]` |
 | an entry `h100-sxm` of `pools` | `{hardware: h100-sxm}` |
 | `engine: vllm` | `engine: {kind: vllm}` |
+| `order: sjf` (of an engine) | `order: {policy: sjf}` |
+| `kv_cache: radix` (of an engine) | `kv_cache: {kind: radix}` |
 | `queue: 100` | `queue: {limit: 100}` |
 | `router: round_robin` | `router: {policy: round_robin}` |
 | `cost: analytic` | `cost: {kind: analytic}` |
@@ -23,6 +25,7 @@ from simserve.scenario.workload_schema import expand_workload
 # Section -> the key that a plain value stands for, and the types of such a value.
 _SCENARIO_KEYS = {"router": ("policy", str), "cost": ("kind", str)}
 _POOL_KEYS = {"engine": ("kind", str), "queue": ("limit", int)}
+_ENGINE_KEYS = {"order": ("policy", str), "kv_cache": ("kind", str)}
 
 
 def expand_short_forms(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,6 +51,8 @@ def _expand_pool(pool: Any, index: int, count: int) -> Any:
     if not isinstance(pool, Mapping):
         return pool
     result = _expand_keys(pool, _POOL_KEYS)
+    if isinstance(result.get("engine"), Mapping):
+        result["engine"] = _expand_keys(result["engine"], _ENGINE_KEYS)
     if count > 1 and "name" not in result:
         result["name"] = f"pool-{index}"
     return result

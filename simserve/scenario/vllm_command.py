@@ -101,11 +101,9 @@ def _write(reading: FlagReading, version: str | None, hardware: str | None) -> s
     if version is not None:
         engine["version"] = min(get_args(VersionName), key=lambda name: abs(_minor(name) - _minor(version)))
         comments["version:"] = f"the profile nearest to {version}"
-    if reading.replicas > 1:
-        comments["replicas:"] = "data parallel ranks, each scheduling by itself"
     pool = {
         "name": "vllm",
-        "replicas": reading.replicas,
+        "replicas": 1,
         "hardware": hardware or "h100-sxm",
         "engine": engine,
     }

@@ -33,6 +33,7 @@ SHORT_FLAGS = {
     "-tp": "--tensor-parallel-size",
     "-pp": "--pipeline-parallel-size",
     "-dp": "--data-parallel-size",
+    "-dcp": "--decode-context-parallel-size",
     "-q": "--quantization",
     "-sc": "--speculative-config",
 }
@@ -78,6 +79,9 @@ def _one_of(choices: tuple[str, ...]) -> Callable[[str], str | None]:
 ENGINE_FLAGS = {
     "--tensor-parallel-size": Flag("tensor_parallel_size", read_int),
     "--pipeline-parallel-size": Flag("pipeline_parallel_size", read_int),
+    "--data-parallel-size": Flag("data_parallel_size", read_int),
+    "--decode-context-parallel-size": Flag("decode_context_parallel_size", read_int),
+    "--cp-kv-cache-interleave-size": Flag("cp_kv_cache_interleave_size", read_int),
     "--max-num-seqs": Flag("max_num_seqs", read_int),
     "--max-num-batched-tokens": Flag("max_num_batched_tokens", read_int),
     "--max-model-len": Flag("max_model_len", _read_length),

@@ -28,7 +28,6 @@ class FlagReading:
     Attributes:
         model: The model's name, once seen.
         engine: Engine keys in the order of the command line.
-        replicas: Data-parallel copies.
         seed: Seed, if given.
         unknown: Flags without counterpart.
     """
@@ -36,7 +35,6 @@ class FlagReading:
     def __init__(self) -> None:
         self.model: str | None = None
         self.engine: dict[str, Any] = {}
-        self.replicas = 1
         self.seed: int | None = None
         self.unknown: list[str] = []
         self._swallowed: list[tuple[str, str]] = []
@@ -77,8 +75,6 @@ class FlagReading:
             self.model = _required(name, value)
         elif name == "--seed":
             self.seed = _read(name, read_int, _required(name, value))
-        elif name == "--data-parallel-size":
-            self.replicas = _read(name, read_int, _required(name, value))
         elif name in ENGINE_FLAGS or _positive(name) in ENGINE_FLAGS:
             self._engine_flag(name, value)
         elif name not in SILENT_OPTIONS:
@@ -154,7 +150,7 @@ def _is_flag(word: str) -> bool:
 
 def _is_known(name: str) -> bool:
     base = name.partition(".")[0]
-    known = ("--model", "--seed", "--data-parallel-size", "--speculative-config")
+    known = ("--model", "--seed", "--speculative-config")
     return base in known or _positive(base) in ENGINE_FLAGS or base in SILENT_OPTIONS
 
 

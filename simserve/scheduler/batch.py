@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simserve.cost.timer import Chunk
 from simserve.scheduler.sequence import Sequence
@@ -31,6 +31,26 @@ class Entry:
         self.samples = False
 
 
+# `FIRST_TIER + n` is the path from tier n behind the GPU, where that has one of its own.
+TO_HOST, FROM_HOST, ON_DEVICE, FIRST_TIER = range(4)
+
+
+class Transfer(NamedTuple):
+    """KV entries that are moved before a step's kernels run, or beside them.
+
+    Attributes:
+        path: TO_HOST and FROM_HOST go over PCIe, ON_DEVICE reads and writes the accelerator's memory.
+        size_bytes: Bytes of one rank; all ranks move theirs at the same time.
+        copies: Pieces of memory that are copied one by one.
+        awaited: Whether the step's kernels wait for it.
+    """
+
+    path: int
+    size_bytes: int
+    copies: int = 1
+    awaited: bool = True
+
+
 class Batch:
     """One step's work, as the scheduler decided it.
 
@@ -41,7 +61,9 @@ class Batch:
         chunks: Prefill chunks (and speculative verifications), in order.
         prefill_tokens: Tokens of all chunks.
         samples: Rows that reach the LM head.
-        entries: Sequences handled one by one; steady decoders are in `cohort` instead.
+        entries: Sequences handled one by one; steady decoders are in `cohort` or `decoders` instead.
+        decoders: Sequences that take one token beyond their prompt, where nothing else is kept of them.
+        transfers: What has to land before the step's kernels run.
         cohort, ordinal: The steady decoders of this batch and which of the cohort's steps it is.
         detached: Steady decoders of this batch that were preempted while it was in flight.
         ends_some: Whether an entry ends with the token this step samples.
@@ -57,6 +79,8 @@ class Batch:
     prefill_tokens = 0
     samples = 0
     entries: list[Entry] = []  # noqa: RUF012 - likewise
+    decoders: list[Sequence] = []  # noqa: RUF012 - likewise
+    transfers: list[Transfer] | None = None
     cohort: Cohort | None = None
     ordinal = 0
     detached: list[Sequence] | None = None
@@ -68,3 +92,25 @@ class Batch:
 
     def __init__(self, step: int) -> None:
         self.step = step
+
+    def sampling(self) -> list[Sequence]:
+        """Return the sequences of `decoders` and `entries` that get a token from this step."""
+        return [*self.decoders, *(entry.sequence for entry in self.entries if entry.samples)]
+
+
+class Forecast:
+    """The decode batches of coming steps, for pricing.
+
+    Attributes:
+        cohorts: (sequences, sum of contexts) of the next step of each cohort, in turn.
+        last_sequences, last_context: The same for the very last step where it has fewer, else -1.
+    """
+
+    __slots__ = ("cohorts", "last_context", "last_sequences")
+
+    def __init__(
+        self, cohorts: list[tuple[int, int]], last_sequences: int = -1, last_context: int = -1
+    ) -> None:
+        self.cohorts = cohorts
+        self.last_sequences = last_sequences
+        self.last_context = last_context

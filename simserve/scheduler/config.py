@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from simserve.errors import InputError
+
+if TYPE_CHECKING:
+    from simserve.kvcache.cache_plan import CachePlan
+    from simserve.scheduler.orders.order import OrderPlan
 
 # (request id, how many verification steps it has had, drafts in this step) -> accepted drafts
 Acceptance = Callable[[int, int, int], int]
@@ -40,7 +45,18 @@ class Speculation:
 
 @dataclass(frozen=True, slots=True)
 class SchedulerConfig:
-    """What one engine's scheduler is told. `num_gpu_blocks` includes vLLM's null block."""
+    """What one engine's scheduler is told. `num_gpu_blocks` includes vLLM's null block.
+
+    Attributes:
+        attention_window: Tokens that attention reads at most in the layer that reads least, where KV groups
+            do not say it: engines without windows in their KV cache keep everything and read less.
+        block_bytes, block_copies: Bytes of a block on one rank, and into how many pieces of memory they are
+            cut (one for the keys and one for the values of each layer), for swapping.
+        cache: What the KV cache is made of, in the kinds that take any; None: blocks, found by hashes.
+        prefill_profile: Lengths of prompts and how long each takes alone (tokens, seconds), rising, for kinds
+            that ask for it.
+        order: Who of the waiting is next, in the kinds of `base`; None: by arrival, or as `policy` says.
+    """
 
     num_gpu_blocks: int
     block_size: int = 16
@@ -56,6 +72,12 @@ class SchedulerConfig:
     pipeline_parallel_size: int = 1
     speculative: Speculation | None = None
     kv_groups: tuple[KVGroup, ...] = (KVGroup(),)
+    attention_window: int | None = None
+    block_bytes: int = 0
+    block_copies: int = 1
+    cache: CachePlan | None = None
+    order: OrderPlan | None = None
+    prefill_profile: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.policy not in ("fcfs", "priority"):

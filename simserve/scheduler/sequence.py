@@ -26,6 +26,7 @@ class Sequence:
         outputs: Confirmed output tokens.
         limit: Outputs at which it ends: the first of its EOS, max_tokens and max_model_len.
         foreseen: Whether asynchronous scheduling sees that end coming (an EOS it does not).
+        arrived_ns: When it reached its engine, where the scheduler keeps that.
         order: Grows with every admission to the running list.
         runs, sizes, tracked, private, shared_limit, key_spans, published: The cache's table (see
             `kvcache.paged.Table`); `keys` is that of `kvcache.grouped`.
@@ -43,6 +44,7 @@ class Sequence:
     # Class attributes are the defaults: making a sequence sets only what differs.
     status = WAITING
     computed = 0
+    arrived_ns = 0
     inflight = 0
     drafts = 0
     outputs = 0
@@ -104,8 +106,9 @@ class Sequence:
         if self.join_step < 0:
             self.spans.append(("prefill", self.tenure_start, last_step, self.computed - self.tenure_hit))
             return
-        prefill_tokens = self.join_tokens - self.tenure_hit
-        self.spans.append(("prefill", self.tenure_start, self.join_step, prefill_tokens))
+        if self.join_step >= self.tenure_start:  # else it had sampled before it came back from the host
+            prefill_tokens = self.join_tokens - self.tenure_hit
+            self.spans.append(("prefill", self.tenure_start, self.join_step, prefill_tokens))
         if decode_tokens:
             self.spans.append(("decode", self.join_step + 1, last_step, decode_tokens))
 

@@ -15,7 +15,7 @@ class FCFSQueue(deque[Sequence]):
     push = deque.append
     push_back = deque.appendleft
     pop_head = deque.popleft
-    discard = deque.remove
+    take = discard = deque.remove
 
     def head(self) -> Sequence:
         """Return the next sequence without removing it."""

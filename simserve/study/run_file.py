@@ -102,6 +102,10 @@ class RunFile:
         self.facts = facts
         self._places = places
 
+    def with_facts(self, facts: RunFacts) -> RunFile:
+        """Return the same file with other facts at the same places."""
+        return RunFile(self.path, facts, self._places)
+
     def place_of(self, key: str) -> Place:
         """Return where a key's value stands; the file's beginning for a key that is not given."""
         return self._places.of_value((key,))

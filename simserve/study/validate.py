@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from simserve.cluster.recorder import Progress
+from simserve.cost.host import HostProfile
+from simserve.cost.host_profiles import host_profile
+from simserve.engine.profile import load_profile
 from simserve.metrics.result import Result
 from simserve.scenario.schema import Cost, Scenario
 from simserve.simulation import simulate
@@ -21,9 +24,8 @@ from simserve.study.comparison import (
     mean_absolute_errors,
     without_first,
 )
-from simserve.study.front_end import front_end_s
 from simserve.study.measured import MEASURED_FILE, Measured, check_rows, read_measured
-from simserve.study.run_file import RUN_FILE, RunFile, read_run_file
+from simserve.study.run_file import RUN_FILE, RunFacts, RunFile, read_run_file
 from simserve.study.run_scenario import build_scenario, notes_on
 from simserve.study.run_workload import build_workload
 from simserve.study.served import Served, read_served
@@ -35,6 +37,32 @@ from simserve.workload.workload import Workload
 
 # A server's first requests carry compilation and other warm-up; figures are told with and without them.
 WARM_UP_REQUESTS = 200
+
+
+class ServerConstants(NamedTuple):
+    """The constants that are set by whole runs.
+
+    Attributes:
+        exposed_s: Of the host profile (`cost.host.HostProfile`).
+        front_end_s: Of the engine profile (`engine.profile.EngineProfile`).
+    """
+
+    exposed_s: float
+    front_end_s: float
+
+    @classmethod
+    def of(cls, version: str) -> ServerConstants:
+        """Return those of a release's profiles."""
+        profile = load_profile(version)
+        return cls(host_profile(profile.host).exposed_s, profile.front_end_s)
+
+
+class ServedAt(NamedTuple):
+    """Where latencies count from, what is added to them, and the host in place of the release's own."""
+
+    queued: bool
+    front_end_s: float
+    host: HostProfile | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,28 +159,38 @@ class Validation:
 
 
 def validate_run(
-    folder: str | Path, cost: Mapping[str, Any] | None = None, *, progress: Progress | None = None
+    folder: str | Path,
+    cost: Mapping[str, Any] | None = None,
+    *,
+    constants: ServerConstants | None = None,
+    facts: RunFacts | None = None,
+    progress: Progress | None = None,
 ) -> Validation:
     """Simulate a measured run and return both sides.
 
     Args:
         folder: Of the run: `run.yaml`, `measured.csv.gz` and perhaps a file of block hashes.
         cost: The scenario's `cost` section; None for the analytic one.
+        constants: In place of those of the release's profiles.
+        facts: In place of those of `run.yaml`: what if the server had been another?
         progress: As of `simulate`.
 
     Raises:
         InputError: If something in the folder is wrong, or the run cannot be simulated.
     """
     run, measured = read_run(Path(folder))
+    run = run.with_facts(facts or run.facts)
     facts = run.facts
     path = run.path.parent / MEASURED_FILE
     scenario = build_scenario(run, str(path), dict(cost or {"kind": "analytic"}))
     prefixes = None if facts.prefix_file is None else run.path.parent / facts.prefix_file
     client = Client(max_concurrency=facts.client_max_concurrency)
     load = build_workload(measured, path, prefixes, client)
+    given = constants or ServerConstants.of(facts.engine_version)
+    host = replace(host_profile(load_profile(facts.engine_version).host), exposed_s=given.exposed_s)
     queued = facts.latency_from == "queued"
-    added_s = 0.0 if queued else front_end_s(facts.engine_version)
-    return _validate(scenario.name, scenario, load, measured, queued, added_s, notes_on(facts), progress)
+    served_at = ServedAt(queued, 0.0 if queued else given.front_end_s, host)
+    return _validate(scenario.name, scenario, load, measured, served_at, notes_on(facts), progress)
 
 
 def validate_result(
@@ -180,8 +218,8 @@ def validate_result(
     limits = scenario.workload.client
     timeout_ns = None if limits.timeout_s is None else seconds_to_ns(limits.timeout_s)
     load = build_workload(measured, path, None, Client(limits.max_concurrency, timeout_ns))
-    added_s = front_end_s(scenario.pools[0].engine.version)
-    return _validate(path.name, scenario, load, measured, False, added_s, notes, progress)
+    served_at = ServedAt(False, load_profile(scenario.pools[0].engine.version).front_end_s, None)
+    return _validate(path.name, scenario, load, measured, served_at, notes, progress)
 
 
 def read_run(folder: Path) -> tuple[RunFile, Measured]:
@@ -198,11 +236,11 @@ def _validate(
     scenario: Scenario,
     load: Workload,
     measured: Measured,
-    queued: bool,
-    added_s: float,
+    served_at: ServedAt,
     notes: list[str],
     progress: Progress | None,
 ) -> Validation:
-    result = simulate(scenario, workload=load, progress=progress)
-    served = read_served(result, measured.latencies.due_s, queued=queued, overhead_s=added_s)
+    result = simulate(scenario, workload=load, progress=progress, host=served_at.host)
+    added_s = served_at.front_end_s
+    served = read_served(result, measured.latencies.due_s, queued=served_at.queued, overhead_s=added_s)
     return Validation(name, measured, served, result, added_s, (*notes, *result.warnings))

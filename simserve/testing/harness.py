@@ -53,6 +53,7 @@ def drive(
     observer: Callable[[int, Batch | None], None] | None = None,
     stretch: Callable[[int], int] | None = None,
     arrival_orders: Mapping[int, float] | None = None,
+    step_ns: int = 1_000_000,
 ) -> Drive:
     """Run a scheduler until every request has ended, checking its invariants all along.
 
@@ -67,13 +68,14 @@ def drive(
             the longest stretch that ends before the next arrival or abort, returns how much of it to take.
             A stretch can begin with the schedule that is due, or with the completion after it.
         arrival_orders: The scheduler's `arrival_order` by request id; by default it grows with every request.
+        step_ns: How long an iteration lasts, for schedulers that look at the time.
 
     Raises:
         IntegrityError: If an invariant does not hold.
         SimulationError: If requests are left after `max_iterations`.
     """
     orders = dict(arrival_orders or {})
-    run = _Run(scheduler, config, dict(arrivals), dict(aborts or {}), observer, stretch, orders)
+    run = _Run(scheduler, config, dict(arrivals), dict(aborts or {}), observer, stretch, orders, step_ns)
     while run.iteration < max_iterations:
         if not run.iterate():
             run.result.iterations = run.iteration
@@ -95,6 +97,7 @@ class _Run:
     observer: Callable[[int, Batch | None], None] | None
     stretch: Callable[[int], int] | None
     orders: dict[int, float]
+    step_ns: int
     result: Drive = field(default_factory=Drive)
     added: set[int] = field(default_factory=set)
     in_flight: deque[Batch | None] = field(default_factory=deque)
@@ -104,7 +107,8 @@ class _Run:
         """Run one iteration, or several in a stretch; False if there is nothing left to do."""
         scheduler, result = self.scheduler, self.result
         for request in self.arrivals.pop(self.iteration, ()):
-            scheduler.add(request, self.orders.get(request.id, float(len(self.added))))
+            order = self.orders.get(request.id, float(len(self.added)))
+            scheduler.add(request, order, self.iteration * self.step_ns)
             self.added.add(request.id)
         for request_id in self.aborts.pop(self.iteration, ()):
             if scheduler.abort(request_id) is not None:
@@ -128,7 +132,7 @@ class _Run:
         return True
 
     def _schedule(self) -> Batch | None:
-        batch: Batch | None = self.scheduler.schedule()
+        batch: Batch | None = self.scheduler.schedule(self.iteration * self.step_ns)
         check_decision(self.scheduler, self.config, batch)
         self.in_flight.append(batch)
         if batch is not None:

@@ -12,7 +12,7 @@ from simserve.scheduler.config import SchedulerConfig
 
 
 def check_decision(scheduler: Any, config: SchedulerConfig, batch: Batch | None) -> None:
-    """Check a batch against the limits of a step: token budget, seats, memory.
+    """Check a batch against the limits of a step: token budget (if the kind has one), seats, memory.
 
     Raises:
         IntegrityError: If the batch is empty or over a limit, or blocks do not add up.
@@ -21,7 +21,8 @@ def check_decision(scheduler: Any, config: SchedulerConfig, batch: Batch | None)
         raise IntegrityError(f"{len(scheduler.running)} running requests, max_num_seqs {config.max_num_seqs}")
     if batch is not None:
         tokens = batch.prefill_tokens + batch.decodes
-        if not 0 < tokens <= config.max_num_batched_tokens:
+        bounded = getattr(scheduler, "has_token_budget", True)
+        if tokens <= 0 or (bounded and tokens > config.max_num_batched_tokens):
             raise IntegrityError(
                 f"step {batch.step}: {tokens} tokens, max_num_batched_tokens {config.max_num_batched_tokens}"
             )

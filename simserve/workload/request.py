@@ -38,6 +38,7 @@ class Request:
         tenant, session, slo_class: Labels for routing and reports; empty means none.
         gap_ns: Think or tool time between the predecessor's completion and this request.
         follow_ups: Requests released by the completion of this one (the next turn of its session).
+        ignore_eos: Whether the client asked for exactly `max_tokens`; SGLang then reserves all of them.
     """
 
     id: int
@@ -54,3 +55,4 @@ class Request:
     slo_class: str = ""
     gap_ns: int = 0
     follow_ups: tuple[Request, ...] = ()
+    ignore_eos: bool = False

@@ -2,7 +2,8 @@
 
 Measures the compiled package where `make compile` has built it, after a check that it writes the same bytes
 as plain Python; else, or with `--plain`, plain Python. Writes build/bench.json and prints a table. Options:
-`--load NAME` (more than once if wanted), `--million`, `--repeat N`, `--plain`.
+`--load NAME` (more than once if wanted), `--million`, `--kinds` (64x100k on every engine kind), `--repeat N`,
+`--plain`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from statistics import median
 from typing import Any
 
 from builds import CHECKS, COMPILED, PLAIN, ROOT, compiled_is_current, differing_files, files_of
-from loads import LOADS, Load, Measurement, measure_few, measure_load, trace_overrides
+from loads import KINDS_LOAD, LOADS, Load, Measurement, kind_loads, measure_few, measure_load, trace_overrides
 from timeouts import measure_timeout_us
 
 from simserve.report.table import format_table
@@ -27,11 +28,7 @@ def main() -> None:
     package = _choose_package(options.plain)
     timeouts: list[float] = []
     results: dict[str, dict[str, float]] = {}
-    for load in LOADS:
-        if options.load and load.name not in options.load:
-            continue
-        if load.slow and not (options.million or load.name in options.load):
-            continue
+    for load in _chosen(options):
         overrides = trace_overrides(load)
         if overrides is None:
             print(f"{load.name}: left out, its trace is not here; set SIMSERVE_DATA", file=sys.stderr)
@@ -46,10 +43,19 @@ def main() -> None:
     _print(report)
 
 
+def _chosen(options: argparse.Namespace) -> list[Load]:
+    """Return the loads to measure; those of the engine kinds after a run of vLLM's."""
+    wanted = [load for load in LOADS if load.name in options.load]
+    if options.kinds:
+        return [*(wanted or [load for load in LOADS if load.name == KINDS_LOAD]), *kind_loads()]
+    return wanted or [load for load in LOADS if options.million or not load.slow]
+
+
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--load", action="append", default=[], choices=[load.name for load in LOADS])
     parser.add_argument("--million", action="store_true", help="also run 64x1m")
+    parser.add_argument("--kinds", action="store_true", help=f"{KINDS_LOAD} on every engine kind")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each load; the median counts")
     parser.add_argument("--plain", action="store_true", help="measure plain Python, even if it is compiled")
     return parser.parse_args()
@@ -74,7 +80,7 @@ def _choose_package(plain: bool) -> Path:
 
 def _measure(load: Load, overrides: list[str], repeats: int, package: Path) -> dict[str, float]:
     """Return a load's figures, without the ones that need the SimPy timeout."""
-    scenario = ROOT / "scenarios" / "benchmarks" / f"{load.name}.yaml"
+    scenario = load.scenario
     repeats = 1 if load.slow else repeats
     runs = [measure_load(scenario, overrides, package) for _ in range(repeats)]
     base = Measurement(0, 0.0, 0.0, 0.0, 0.0)

@@ -26,6 +26,7 @@ class Load:
         limit_key: The key that makes it ten requests.
         slow: Whether it only runs when asked for.
         trace: A file under the data folder that it needs.
+        kind: The engine kind that serves it, in place of the scenario's.
     """
 
     name: str
@@ -33,6 +34,28 @@ class Load:
     limit_key: str = "workload.requests"
     slow: bool = False
     trace: Path | None = None
+    kind: str = ""
+
+    @property
+    def scenario(self) -> Path:
+        """Its file; loads of other engine kinds share one."""
+        return ROOT / "scenarios" / "benchmarks" / f"{self.name.partition('/')[0]}.yaml"
+
+    @property
+    def options(self) -> list[str]:
+        """Overrides that every run of it needs."""
+        return [f"pools.0.engine.kind={self.kind}"] if self.kind else []
+
+
+# What every engine kind serves to be compared.
+KINDS_LOAD = "64x100k"
+
+
+def kind_loads() -> list[Load]:
+    """Return a load for each registered engine kind but vLLM's, which the others already are."""
+    from simserve.registry import names
+
+    return [Load(f"{KINDS_LOAD}/{kind}", kind=kind) for kind in names("engine") if kind != "vllm"]
 
 
 LOADS = (
@@ -72,9 +95,9 @@ def data_folder() -> Path:
 def trace_overrides(load: Load) -> list[str] | None:
     """Return the overrides that point a load at its trace; None if the trace is not here."""
     if load.trace is None:
-        return []
+        return load.options
     found = sorted(data_folder().rglob(load.trace.name))
-    return [f"workload.trace.path={found[0]}"] if found else None
+    return [*load.options, f"workload.trace.path={found[0]}"] if found else None
 
 
 def measure_load(scenario: Path | str, overrides: list[str], package: Path = PLAIN) -> Measurement:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from bench import _report
 from builds import ROOT
-from loads import LOADS, Load, measure_load, trace_overrides
+from loads import LOADS, Load, kind_loads, measure_load, trace_overrides
 from timeouts import measure_timeout_us
 
 
@@ -38,7 +38,7 @@ def test_the_report_has_the_promised_form() -> None:
 
 @pytest.mark.parametrize("load", LOADS, ids=lambda load: load.name)
 def test_every_load_has_its_scenario(load: Load) -> None:
-    assert (ROOT / "scenarios" / "benchmarks" / f"{load.name}.yaml").is_file()
+    assert load.scenario.is_file()
 
 
 @pytest.mark.parametrize("load", [load for load in LOADS if not load.slow], ids=lambda load: load.name)
@@ -46,9 +46,15 @@ def test_ten_requests_of_every_load_run(load: Load) -> None:
     overrides = trace_overrides(load)
     if overrides is None:
         pytest.skip("the load's trace is not here; set SIMSERVE_DATA")
-    scenario = ROOT / "scenarios" / "benchmarks" / f"{load.name}.yaml"
-    few = measure_load(scenario, [*overrides, f"{load.limit_key}=10"])
+    few = measure_load(load.scenario, [*overrides, f"{load.limit_key}=10"])
     assert few.requests == 10
     assert few.cpu_s > 0
     assert few.peak_rss_mib > 10
     assert 0 <= few.share_in_stretches <= 1
+
+
+@pytest.mark.parametrize("load", kind_loads(), ids=lambda load: load.kind)
+def test_every_engine_kind_serves_ten_requests(load: Load) -> None:
+    assert load.scenario == ROOT / "scenarios" / "benchmarks" / "64x100k.yaml"
+    few = measure_load(load.scenario, [*load.options, f"{load.limit_key}=10"])
+    assert few.requests == 10

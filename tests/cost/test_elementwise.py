@@ -47,3 +47,14 @@ def test_benchmarks_find_operands_in_the_cache() -> None:
     warm, cold = seconds(tokens, 8192.0, warm=True), seconds(tokens, 8192.0)
     assert warm[0] < 0.8 * cold[0]
     assert warm[1] == pytest.approx(cold[1], rel=0.01)
+
+
+def test_operands_that_outgrow_their_share_of_the_cache_lose_most_of_what_it_held() -> None:
+    """Just beyond the share time jumps; the rate of further bytes is the memory's in both cases."""
+    per_token, share = 4 * 8192.0, 0.5
+    edge = share * H100.l2_bytes / per_token
+    tokens = np.array([0.7, 1.4, 2.8]) * edge
+    kept, lost = (seconds(tokens, 8192.0, warm=True, l2_share=share, l2_kept=part) for part in (1.0, 0.3))
+    assert lost[0] == pytest.approx(kept[0], rel=0.02)
+    assert lost[1] > 1.2 * kept[1]
+    assert np.diff(lost)[1] == pytest.approx(np.diff(kept)[1], rel=0.02)

@@ -13,7 +13,7 @@ from simserve.cost.timer import Chunk
 from simserve.errors import UnknownNameError
 from simserve.scenario.catalog import load_hardware, load_model
 
-PROFILE = HostProfile(2e-3, 1e-5, 3e-3, 1e-5, 0.5e-3, uses_graphs=True, overlaps=False)
+PROFILE = HostProfile(2e-3, 1e-5, 3e-3, 1e-5, 1e-5, 0.5e-3, uses_graphs=True, overlaps=False)
 
 
 def timer(host: HostTime, quantization: str | None = None, fusion: str | None = None) -> ExplainableTimer:
@@ -67,6 +67,27 @@ def test_without_graphs_a_step_is_no_shorter_than_its_launches() -> None:
     captured = timer(HostTime(launch_s=1e-3, graph_sizes=(4,)))
     assert captured.decode_ns(4, 4000, 0, 1)[0] < launches * 1e5
     assert captured.decode_ns(5, 5000, 0, 1)[0] == pytest.approx(launches * 1e6, abs=2)
+
+
+def test_an_eager_model_launches_more_slowly_than_a_compiled_one() -> None:
+    profile = host_profile("vllm-0.19")
+    assert resolve_host(profile, ranks=1, overlaps=None, graph_sizes=(8,)).launch_s == profile.launch_s
+    eager = resolve_host(profile, ranks=1, overlaps=None, graph_sizes=())
+    assert eager.launch_s == profile.eager_launch_s > profile.launch_s
+    # 294 launches of 30 us: an eager 8B model is bound by its host at small batches.
+    assert timer(eager).decode_ns(1, 100, 0, 1)[0] > 8e6 > timer(HostTime()).decode_ns(1, 100, 0, 1)[0]
+
+
+def test_a_compiled_model_rotates_queries_and_keys_where_it_normalises_them() -> None:
+    accelerator = load_hardware("h100-sxm")
+
+    def operators(model: str, fusion: str) -> set[str]:
+        built = build_timers(CostSpec(), load_model(model), accelerator, fusion=fusion)[0]
+        return {row.operator for row in built.explain(4, 4000, 0, [], 4)}
+
+    assert "rope" in operators("llama-3.1-8b", "compiled")
+    assert "rope" not in operators("qwen3-14b", "compiled")
+    assert {"rope", "qk_norm"} <= operators("qwen3-14b", "eager")
 
 
 def test_steps_with_host_time_are_the_same_one_by_one() -> None:

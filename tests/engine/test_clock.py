@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from simserve.cost.simple import LinearTimer
 from simserve.engine.clock import StageClock
-from simserve.scheduler.batch import Batch
-from simserve.scheduler.vllm.scheduler import Forecast
+from simserve.scheduler.batch import Batch, Forecast
 
 
 def decode_batch(step: int, count: int, context: int) -> Batch:

@@ -33,7 +33,7 @@ def test_every_spelling_is_a_format_with_an_accuracy_note() -> None:
     for name in QUANTIZATION_NAMES:
         fmt = weight_format(name.upper())
         assert fmt is WEIGHT_FORMATS[fmt.name]
-        assert "arXiv" in fmt.accuracy or "NVIDIA" in fmt.accuracy
+        assert any(source in fmt.accuracy for source in ("arXiv", "NVIDIA", "model card"))
     assert all(fmt.accuracy for fmt in KV_FORMATS.values())
     with pytest.raises(UnknownNameError, match="nvfp4"):
         weight_format("nvfp5")

@@ -29,6 +29,8 @@ PUBLISHED = {
     "gpt-oss-20b": 20_914_757_184,
     "gpt-oss-120b": 116_829_156_672,
     "deepseek-v3": 671_026_419_200,
+    "kimi-k2.5": 1_026_408_232_448,
+    "minimax-m2.5": 228_689_764_864,
     "deepseek-v2-lite": 15_706_484_224,
     "opt-125m": 125_239_296,
     "bloom-176b": 176_247_271_424,
@@ -50,7 +52,12 @@ def test_every_shipped_model_states_and_has_its_parameters(name: str) -> None:
 # Rounded figures of the model cards.
 @pytest.mark.parametrize(
     ("name", "billions"),
-    [("qwen3-30b-a3b", 3.3), ("qwen3-235b-a22b", 22), ("deepseek-v3", 37), ("mixtral-8x7b", 12.9)],
+    [
+        ("qwen3-30b-a3b", 3.3),
+        ("qwen3-235b-a22b", 22),
+        ("deepseek-v3", 37),
+        ("mixtral-8x7b", 12.9),
+    ],
 )
 def test_active_parameters_of_experts(name: str, billions: float) -> None:
     assert load_model(name).active_parameters() == pytest.approx(billions * 1e9, rel=0.025)

@@ -94,9 +94,8 @@ def test_versions_are_read_leniently(version: str) -> None:
             "3:44: pools.0.engine.kind: unknown engine 'vlm'; did you mean 'vllm'?",
         ),
         (
-            "data_parallel_size: 2",
-            "3:58: pools.0.engine.data_parallel_size: 2 engines in lock-step are not simulated; expected 1 "
-            "(independent copies are `replicas` of the pool)",
+            "data_parallel_size: 0",
+            "3:58: pools.0.engine.data_parallel_size: expected a number of at least 1, got 0",
         ),
         (
             "max_num_batched_tokens: 64, max_num_seqs: 128",

@@ -18,9 +18,9 @@ class Plain(StepwiseScheduler):
         super().__init__(config)
         self.least = least
 
-    def schedule(self):
+    def schedule(self, now_ns=0):
         assert self.least == 3
-        return super().schedule()
+        return super().schedule(now_ns)
 """
 SCENARIO = (
     "model: llama-3.1-8b\n"

@@ -20,6 +20,7 @@ from simserve.scenario.engine_schema import (
     Quantization,
     Speculative,
 )
+from simserve.scenario.kv_cache_schema import KVCache, Tier
 from simserve.scenario.schema import Cost, Metrics, Pool, Queue, Router, Scenario, Slo
 
 
@@ -79,7 +80,9 @@ def test_steps_take_time(cost: dict[str, object]) -> None:
         Cost.model_validate(cost)
 
 
-@pytest.mark.parametrize("section", [Scenario, Pool, Engine, Speculative, Queue, Router, Slo, Metrics, Cost])
+@pytest.mark.parametrize(
+    "section", [Scenario, Pool, Engine, KVCache, Tier, Speculative, Queue, Router, Slo, Metrics, Cost]
+)
 def test_the_reference_lists_every_key(section: type[BaseModel]) -> None:
     page = Path(__file__).parents[2].joinpath("docs", "reference", "scenario.md").read_text(encoding="utf-8")
     rows = [line for line in page.splitlines() if line.startswith("| `")]

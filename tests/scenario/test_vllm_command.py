@@ -31,10 +31,11 @@ def test_flags_in_every_spelling() -> None:
     assert unknown == []
     assert scenario.model == "meta-llama/Llama-3.1-8B"
     assert scenario.seed == 7
-    assert (pool.replicas, pool.hardware) == (3, "h100-sxm")
+    assert (pool.replicas, pool.hardware) == (1, "h100-sxm")
     assert engine == Engine(
         tensor_parallel_size=2,
         pipeline_parallel_size=2,
+        data_parallel_size=3,
         max_num_seqs=128,
         max_num_batched_tokens=8000,
         max_model_len=32768,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from simserve.cost.calibrate.families import families_of
 from simserve.cost.calibrate.family import Family
 from simserve.cost.calibrate.files import NamedFit
+from simserve.cost.calibrate.processes import in_processes
 from simserve.cost.calibrate.tables import find_tables, read_table
 from simserve.cost.calibrate.validation import NOTHING, fit_group
 from simserve.cost.fitted_kernel import describe_device
@@ -67,7 +69,7 @@ class RowGroup(NamedTuple):
 
     def pinned(self, earlier: Sequence[NamedFit]) -> Constants:
         """Return the constants that the family takes over from the fit of another dtype."""
-        dtypes, names = pinned_names(self.family, self.dtype)
+        dtypes, names = self.family.pins(self.dtype)
         for dtype in dtypes:
             for fit in earlier:
                 if (fit.family, fit.framework, fit.dtype, fit.variant) == (
@@ -79,10 +81,23 @@ class RowGroup(NamedTuple):
         return NOTHING
 
 
-def pinned_names(family: Family, dtype: str) -> tuple[Sequence[str], Sequence[str]]:
-    """Return the dtypes from whose fit a dtype takes constants over, best first, and which constants."""
-    pins: tuple[Sequence[str], Sequence[str]] = getattr(family, "pins", lambda dtype: ((), ()))(dtype)
-    return pins
+def fit_groups(groups: Iterable[RowGroup], workers: int = 1) -> Iterator[tuple[str, NamedFit]]:
+    """Fit groups and yield each one's accelerator and fit, in the groups' order.
+
+    Args:
+        groups: As of `read_groups`: those of one family and accelerator follow each other.
+        workers: Processes that fit; with 1 this one does it.
+    """
+    chains = groupby(groups, lambda group: (group.family.name, group.accelerator.name))
+    return in_processes(_fit_in_turn, (list(chain) for _, chain in chains), workers)
+
+
+def _fit_in_turn(groups: Sequence[RowGroup]) -> list[tuple[str, NamedFit]]:
+    """Fit groups of one family and accelerator; later ones take constants over from earlier ones."""
+    found: list[NamedFit] = []
+    for group in groups:
+        found.append(group.fit(found))
+    return [(group.accelerator.name, fit) for group, fit in zip(groups, found, strict=True)]
 
 
 def read_groups(

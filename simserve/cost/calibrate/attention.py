@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simserve.cost.calibrate.tables import dtype_column, map_texts, name_shapes, number_column, text_column
+from simserve.cost.calibrate.family import family_rows
+from simserve.cost.calibrate.tables import dtype_column, name_shapes, number_column, text_column
 from simserve.cost.kernels.attention import KV_ELEMENT_BYTES, QUERY_BYTES, generation_of, group_of
 
 if TYPE_CHECKING:
@@ -30,37 +31,34 @@ def head_columns(table: pd.DataFrame) -> dict[str, Array]:
 
 
 def attention_rows(table: pd.DataFrame, stem: str, heads: dict[str, Array]) -> pd.DataFrame:
-    """Return the columns of `ROW_COLUMNS` that follow from the table alone: all but variant and seconds.
+    """Return the rows of a table but for their variant and the columns of their sizes.
 
     Args:
         table: As read.
         stem: Of the table.
         heads: As of `head_columns`; become columns too.
     """
-    import pandas as pd
-
     kernel = text_column(table, "kernel", default="attention")
-    dtype = dtype_column(table, default="bfloat16")
-    kv_dtype = dtype_column(table, "kv_dtype") if "kv_dtype" in table.columns else dtype
-    widths = [KV_ELEMENT_BYTES.get(str(name), QUERY_BYTES) for name in kv_dtype.cat.categories]
-    rows = pd.DataFrame(
-        {
-            "hardware": text_column(table, "hardware"),
-            "framework": text_column(table, "framework", default="vidur"),
-            "dtype": dtype,
-            "kv_dtype": kv_dtype,
-            "op": map_texts(kernel, {str(name): f"{stem}/{name}" for name in kernel.cat.categories}),
-            "shape": pd.Series(
-                name_shapes(heads, "{heads}/{kv_heads}x{head_dim}w{window}").array, table.index
-            ),
-            "excluded": "",
-            "kv_bytes": np.array(widths)[kv_dtype.cat.codes.to_numpy()],
-            **heads,
-        },
-        index=table.index,
+    kv_dtype = dtype_column(table, "kv_dtype" if "kv_dtype" in table.columns else "dtype", "bfloat16")
+    rows = family_rows(
+        stem,
+        table,
+        {"kv_bytes": kv_element_widths(kv_dtype), **heads},
+        op=kernel,
+        variant="",
+        shape=name_shapes(heads, "{heads}/{kv_heads}x{head_dim}w{window}"),
+        framework="vidur",
+        dtype="bfloat16",
     )
+    rows["kv_dtype"] = kv_dtype
     rows["group"] = map_rows(rows, ["heads", "kv_heads"], group_of)
     return rows
+
+
+def kv_element_widths(kv_dtype: pd.Series[str]) -> Array:
+    """Return bytes of an element of the KV cache, a row."""
+    widths = [KV_ELEMENT_BYTES.get(str(name), QUERY_BYTES) for name in kv_dtype.cat.categories]
+    return np.array(widths)[kv_dtype.cat.codes.to_numpy()]
 
 
 def name_variants(

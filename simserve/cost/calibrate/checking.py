@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from simserve.cost.calibrate.accelerator_fit import pinned_names
 from simserve.cost.calibrate.families import families_of, step_tables_of
 from simserve.cost.calibrate.family import Family
 from simserve.cost.calibrate.fitting import shape_columns
@@ -147,7 +146,7 @@ def _predict_unseen(
     usable = (part["excluded"] == "").to_numpy()
     rows = part[usable]
     if rows["shape"].nunique() > 1:
-        pinned = {name: kernel.constants[name] for name in pinned_names(family, dtype)[1]}
+        pinned = {name: kernel.constants[name] for name in family.pins(dtype)[1]}
         found = predict_unseen(family, variant, rows, kernel.device, kernel.constants, pinned=pinned)
         predicted[places[usable]] = found[0]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simserve.cost.calibrate.family import Family
 from simserve.cost.calibrate.tables import (
     bad_row,
     dtype_column,
@@ -65,27 +66,38 @@ _KERNELS = (
 )  # fmt: skip
 
 
-def serving_variants(operation: str, fitted: Collection[str], across: bool = False) -> list[str]:
+def serving_variants(
+    operation: str, fitted: Collection[str], across: bool = False, engine_version: str = ""
+) -> list[str]:
     """Return the fitted variants that may price an operation in serving, best first.
 
-    By kernel, then the newest version.
+    By kernel, then by version: of the engine's own kernels the last one that is no newer than the engine, of
+    others the newest.
 
     Args:
         operation: One of `OPERATIONS`.
         fitted: Variants that are fitted on the accelerator.
         across: Over several hosts, where such were measured.
+        engine_version: vLLM's release, as `0.19`; "": the newest.
     """
     parts = {variant: variant.split("/") for variant in sorted(fitted)}
     mine = [name for name, part in parts.items() if part[0] == operation and (part[-1] == ACROSS) == across]
-    return sorted(mine, key=lambda name: _rank(parts[name][1], parts[name][2]))
+    return sorted(mine, key=lambda name: _rank(parts[name][1], parts[name][2], engine_version))
 
 
-def _rank(kernel: str, version: str) -> tuple[int, list[int]]:
+def _rank(kernel: str, version: str, engine_version: str) -> tuple[int, bool, list[int]]:
     place = _KERNELS.index(kernel) if kernel in _KERNELS else len(_KERNELS)
-    return place, [-int(number) for number in re.findall(r"\d+", version)]
+    numbers = _numbers(version)
+    engine = _numbers(engine_version)
+    newer = kernel.startswith("vLLM") and bool(engine) and numbers[: len(engine)] > engine
+    return place, newer, [number if newer else -number for number in numbers]
 
 
-class CommunicationFamily:
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)]
+
+
+class CommunicationFamily(Family):
     """Collectives of one operation and kernel; the shape is the message's size, whatever the ranks."""
 
     name = "communication"

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simserve.cost.calibrate.attention import attention_rows, head_columns, name_variants
-from simserve.cost.calibrate.tables import measured_seconds, number_column, require_columns
+from simserve.cost.calibrate.family import Family
+from simserve.cost.calibrate.tables import number_column, require_columns
 from simserve.cost.kernels.attention import XPU_OVERHEAD_S, other_variants
 from simserve.cost.kernels.decode_attention import SplitDecodeForm, decode_variant
 from simserve.cost.kernels.fa2_decode import Fa2DecodeForm
@@ -24,7 +25,7 @@ VIDUR = "attn_vidur_a100"
 _SPLIT, _XPU, _FA2 = SplitDecodeForm(), SplitDecodeForm(XPU_OVERHEAD_S), Fa2DecodeForm()
 
 
-class DecodeAttentionFamily:
+class DecodeAttentionFamily(Family):
     """Decode attention; the shape is the heads and the window, over which batch and context are swept."""
 
     name = "decode_attention"
@@ -42,7 +43,6 @@ class DecodeAttentionFamily:
         rows = attention_rows(table, stem, head_columns(table))
         rows["batch"] = number_column(table, "batch", minimum=1)
         rows["kv_len"] = np.maximum(number_column(table, "kv_len"), 1.0)
-        rows["seconds"] = measured_seconds(table)
         rows["variant"] = name_variants(table, rows, _path)
         if stem == VIDUR:
             # Another lab's kernels, measured with another batching: fits of their own.

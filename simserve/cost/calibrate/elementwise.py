@@ -10,7 +10,9 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
+from simserve.cost.calibrate.family import Family
 from simserve.cost.calibrate.tables import (
     dtype_column,
     map_texts,
@@ -20,7 +22,7 @@ from simserve.cost.calibrate.tables import (
     text_column,
 )
 from simserve.cost.kernels.elementwise import elementwise_form
-from simserve.cost.kernels.form import Constants, KernelForm
+from simserve.cost.kernels.form import Array, Constants, KernelForm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +47,7 @@ class Kind(NamedTuple):
 # By its name in tables. A norm, RoPE, softmax, GELU and an embedding read and write each element once, an
 # addition reads two. A sampler reads the logits as float32, a router's GEMM (v0 tables) its row.
 _KINDS = {
-    "layernorm": Kind("norm", 4.0, True), "qk_norm": Kind("norm", 4.0, True),
+    "layernorm": Kind("norm", 4.0, True), "qk_norm": Kind("head_norm", 4.0, False),
     "rope": Kind("rope", 4.0, True), "rotary_emb": Kind("rope", 4.0, True), "add": Kind("add", 6.0, False),
     "emb": Kind("embedding", 4.0, True), "embedding": Kind("embedding", 4.0, True),
     "mlp_act": Kind("activation", 4.0, True), "act_fn": Kind("activation", 4.0, True),
@@ -59,9 +61,13 @@ _GATED_BYTES = 2.0
 # spreads over several kernels.
 _LAYER_NORM = re.compile(r"phi|gpt|opt-|bloom|falcon|mpt", re.IGNORECASE)
 LAYER_NORM = "layer_norm"
+# LLMServingSim's profiles hold, at every TP, one measurement of what it does not split: norms of queries and
+# keys, and the experts' activation, whose widths are those of TP 1 whatever the tables say (equal times).
+_REPEATING = "LLMServingSim"
+_ROUTED = re.compile(r"moe|-a\d+b|\d+x\d+b", re.IGNORECASE)
 
 
-class ElementwiseFamily:
+class ElementwiseFamily(Family):
     """One operator a variant; the shape is the width of a row, over which the rows are swept."""
 
     name = "elementwise"
@@ -86,6 +92,7 @@ class ElementwiseFamily:
             activation = np.array([kind.name == "activation" for kind in kinds])[codes]
             gated = activation & (number_column(table, "gated", missing=0.0) > 0)
             an_element = an_element + _GATED_BYTES * gated
+        width = width * _repeated(table, [kind.name for kind in kinds], codes)
         shape = {"width": width}
         if stem == VECTOR_OPS:
             # Tables of one row length or of one row count: either is swept.
@@ -98,7 +105,7 @@ class ElementwiseFamily:
                 "kv_dtype": "",
                 "op": map_texts(op, {name: f"{stem}/{name}" for name in names}),
                 "group": None,
-                "variant": _variants(op, kinds, text_column(table, "model", default="")),
+                "variant": _variants(op, kinds, text_column(table, "model", default=""), width),
                 "shape": name_shapes(shape, "x".join(f"{{{name}}}" for name in shape)),
                 "seconds": seconds,
                 "excluded": "",
@@ -143,12 +150,30 @@ def kind_of(op: str) -> Kind:
     return next((kind for name, kind in _KINDS.items() if op == name or op.endswith("_" + name)), _OTHER)
 
 
-def _variants(op: pd.Series[str], kinds: list[Kind], model: pd.Series[str]) -> pd.Series[str]:
-    """The operator; norms of a model with LayerNorm apart."""
-    norms = np.array([kind.name == "norm" for kind in kinds])[op.cat.codes.to_numpy()]
+def _repeated(table: pd.DataFrame, kinds: list[str], codes: npt.NDArray[np.integer]) -> Array:
+    """Return how many times its stated width a row's kernel was measured at."""
+    if "source" not in table or "tp" not in table:
+        return np.ones(len(table))
+    source, model = text_column(table, "source"), text_column(table, "model", default="")
+    repeating = np.array([str(name).startswith(_REPEATING) for name in source.cat.categories], bool)
+    routed = np.array([bool(_ROUTED.search(str(name))) for name in model.cat.categories], bool)
+    kind = np.array(kinds)[codes]
+    wide = (kind == "head_norm") | (kind == "activation") & routed[model.cat.codes.to_numpy()]
+    once = repeating[source.cat.codes.to_numpy()] & wide
+    return np.where(once, number_column(table, "tp", minimum=1), 1.0)
+
+
+def _variants(op: pd.Series[str], kinds: list[Kind], model: pd.Series[str], width: Array) -> pd.Series[str]:
+    """The operator; norms of a model with LayerNorm, and samplers of each vocabulary, apart."""
+    kind = np.array([kind.name for kind in kinds])[op.cat.codes.to_numpy()]
     layer_norms = [bool(_LAYER_NORM.search(str(name))) for name in model.cat.categories]
-    apart = norms & np.array(layer_norms, bool)[model.cat.codes.to_numpy()]
-    return (op.astype(str) + np.where(apart, f"/{LAYER_NORM}", "")).astype("category")
+    normal = (kind == "norm") & np.array(layer_norms, bool)[model.cat.codes.to_numpy()]
+    apart = np.where(normal, f"/{LAYER_NORM}", "").astype(object)
+    # What a token is drawn from (top-k, top-p, all) is a model family's setting, as its vocabulary is.
+    drawn = kind == "sampler"
+    apart[drawn] = np.char.add("/", np.char.mod("%d", width[drawn]))
+    named: pd.Series[str] = (op.astype(str) + apart).astype("category")
+    return named
 
 
 FAMILIES = (ElementwiseFamily(),)

@@ -6,7 +6,6 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, NamedTuple
 from zlib import compress, crc32
 
@@ -36,7 +35,7 @@ class NamedFit(NamedTuple):
     rows: int
     shapes: Sequence[str]
     fit: GroupFit
-    left_out: Mapping[str, float] = MappingProxyType({})
+    left_out: Mapping[str, float] | None = None
 
 
 def format_calibration(
@@ -45,6 +44,7 @@ def format_calibration(
     provenance: str,
     fits: Sequence[NamedFit],
     kept: Mapping[str, Any] | None = None,
+    sustained: Mapping[str, float] | None = None,
 ) -> str:
     """Return the text of a calibration file.
 
@@ -54,6 +54,7 @@ def format_calibration(
         provenance: What was fitted, in words.
         fits: The new fits.
         kept: Mapping of an older file whose other families stay.
+        sustained: FLOP/s that long GEMMs keep, by dtype; None or empty: those of the older file.
     """
     lists: dict[str, str] = {}
     entries = [_entry(fit, lists) for fit in fits]
@@ -64,7 +65,10 @@ def format_calibration(
     entries.sort(
         key=lambda entry: [entry[key] for key in ("family", "variant", "dtype", "kv_dtype", "framework")]
     )
-    head = {"accelerator": accelerator, "date": date, "provenance": provenance}
+    head: dict[str, object] = {"accelerator": accelerator, "date": date, "provenance": provenance}
+    rates = sustained or (kept or {}).get("sustained_flops_per_s")
+    if rates:
+        head["sustained_flops_per_s"] = dict(rates)
     lines = [HEADER, *(f"{key}: {_flow(value)}" for key, value in head.items())]
     lines += ["fits:", *(f"- {_flow(entry)}" for entry in entries)]
     lines += ["shape_lists:", *(f"  {_flow(key)}: {_flow(lists[key])}" for key in sorted(lists))]

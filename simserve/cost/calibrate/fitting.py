@@ -1,4 +1,4 @@
-"""Fits a form's constants to measured rows: least squares on log ratios, bounded, from several starts."""
+"""Fits a form's constants to measured rows: robust regression of log ratios, bounded, from several starts."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ from zlib import crc32
 
 import numpy as np
 
+from simserve.cost.calibrate.family import MAX_ROWS, ROW_COLUMNS
 from simserve.cost.kernels.form import Array, Constants, Device, KernelForm, Parameter, Shapes
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Rows of one fit; more make it no better (the study's fits of 16 shapes predict 300 others).
-MAX_ROWS = 3000
-# Rows of a first, coarse fit from each start.
-COARSE_ROWS = 500
+# A first, coarse fit from each of some starts: rows, evaluations of the Jacobian, and the relative change of
+# the cost below which a search ends. It only tells which start is best.
+COARSE_ROWS = 400
 STARTS = 4
+_COARSE = (15, 1e-3)
 # A constant that the rows say nothing of stays where it starts: its distance from there, as a share of its
 # range, counts like a log ratio this much smaller.
 PRIOR = 0.01
-# Steps of a search, and of one that starts near its end.
-EVALUATIONS, EVALUATIONS_NEAR = 40, 12
-# Log ratios beyond this count linearly and not squared: the target is a mean absolute error.
-SOFT_SCALE = 0.05
+# The same of a search from the best start, and of one that begins near its end, as that of a fold: a
+# hundredth of these changes moves no stated error by 0.1 points.
+_FULL, _NEAR = (40, 1e-4), (12, 1e-4)
+# Log ratios well beyond this hardly count any more (Cauchy's loss): rows of another kernel behind the same
+# name, and slips of a benchmark.
+SOFT_SCALE = 0.1
 # A constant whose bounds lie further apart than this is searched over its logarithm.
 _LOG_SPAN = 5.0
 
@@ -81,8 +84,6 @@ def _quota(sizes: Array, limit: int) -> int:
 
 def shape_columns(rows: pd.DataFrame) -> dict[str, Array]:
     """Return a family's shape columns as arrays."""
-    from simserve.cost.calibrate.family import ROW_COLUMNS
-
     return {
         str(name): rows[name].to_numpy(dtype=np.float64) for name in rows.columns if name not in ROW_COLUMNS
     }
@@ -151,11 +152,11 @@ def fit_samples(
     """
     search = _Search(form)
     if start is None:
-        guesses = [search.solve(coarse, guess) for guess in search.starts(STARTS)]
+        guesses = [search.solve(coarse, guess, *_COARSE) for guess in search.starts(STARTS)]
         best = min(guesses, key=lambda guess: search.cost(coarse, guess))
     else:
         best = search.encode(start)
-    found = search.solve(samples, best, EVALUATIONS if start is None else EVALUATIONS_NEAR)
+    found = search.solve(samples, best, *(_FULL if start is None else _NEAR))
     return {name: float(f"{value:.6g}") for name, value in search.decode(found).items()}
 
 
@@ -204,7 +205,7 @@ class _Search:
     def cost(self, samples: Sequence[Sample], vector: Array) -> float:
         return float(np.abs(self.residuals(samples, vector)).mean())
 
-    def solve(self, samples: Sequence[Sample], start: Array, evaluations: int = EVALUATIONS) -> Array:
+    def solve(self, samples: Sequence[Sample], start: Array, evaluations: int, tolerance: float) -> Array:
         from scipy.optimize import least_squares
 
         if not len(start):
@@ -213,7 +214,8 @@ class _Search:
         found = least_squares(
             lambda vector: self.residuals(samples, vector), inner, bounds=(self.low, self.high),
             x_scale=self.span,
-            diff_step=1e-4, loss="soft_l1", f_scale=SOFT_SCALE, max_nfev=evaluations,
+            diff_step=1e-4, loss="cauchy", f_scale=SOFT_SCALE, max_nfev=evaluations,
+            ftol=tolerance, xtol=tolerance,
         )  # fmt: skip
         return np.asarray(found.x)
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simserve.cost.calibrate.family import Family, family_rows
 from simserve.cost.calibrate.tables import (
     dtype_column,
     map_texts,
-    measured_seconds,
     name_shapes,
     number_column,
     text_column,
@@ -31,7 +31,7 @@ COMPUTE_DTYPES = {
 }  # fmt: skip
 
 
-class GemmFamily:
+class GemmFamily(Family):
     """Dense GEMMs; the shape is N x K, over which M is swept."""
 
     name = "gemm"
@@ -39,8 +39,6 @@ class GemmFamily:
 
     def rows(self, stem: str, table: pd.DataFrame) -> pd.DataFrame:
         """Rows with the shape columns m, n, k; see `Family.rows`."""
-        import pandas as pd
-
         m, n, k = (number_column(table, column, minimum=1) for column in ("M", "N", "K"))
         source = text_column(table, "source", default="")
         op = text_column(table, "op", default="gemm")
@@ -50,31 +48,19 @@ class GemmFamily:
             (framework == "vllm").to_numpy() & (dtype == "fp8_block").to_numpy(), _EAGER_FLOOR, ""
         )
         excluded = np.where(op.astype(str).str.startswith("expert.").to_numpy(), _EXPERT_TOKENS, excluded)
-        return pd.DataFrame(
-            {
-                "hardware": text_column(table, "hardware"),
-                "framework": framework,
-                "dtype": dtype,
-                "kv_dtype": "",
-                "op": map_texts(op, {str(name): f"{stem}/{name}" for name in op.cat.categories}),
-                "group": None,
-                # Layers of a whole model profiled in vLLM differ from a grid of GEMMs, also of vLLM's.
-                "variant": map_texts(
-                    source, {str(name): _variant(str(name)) for name in source.cat.categories}
-                ),
-                "shape": name_shapes({"n": n, "k": k}, "{n}x{k}"),
-                "seconds": measured_seconds(table),
-                "excluded": excluded,
-                "m": m,
-                "n": n,
-                "k": k,
-                "input_bytes": _element_bytes(dtype, 0),
-                "weight_bytes": _element_bytes(dtype, 1),
-                "weight_copies": _weight_copies(source, framework, dtype),
-                "quantizes": (_element_bytes(dtype, 0) < SIXTEEN_BITS).astype(np.float64),
-            },
-            index=table.index,
-        )
+        columns = {
+            "m": m,
+            "n": n,
+            "k": k,
+            "input_bytes": _element_bytes(dtype, 0),
+            "weight_bytes": _element_bytes(dtype, 1),
+            "weight_copies": _weight_copies(source, framework, dtype),
+            "quantizes": (_element_bytes(dtype, 0) < SIXTEEN_BITS).astype(np.float64),
+        }
+        # Layers of a whole model profiled in vLLM differ from a grid of GEMMs, also of vLLM's.
+        variant = map_texts(source, {str(name): _variant(str(name)) for name in source.cat.categories})
+        shape = name_shapes({"n": n, "k": k}, "{n}x{k}")
+        return family_rows(stem, table, columns, op=op, variant=variant, shape=shape, excluded=excluded)
 
     def form(self, variant: str) -> KernelForm:
         """One form for all GEMMs."""

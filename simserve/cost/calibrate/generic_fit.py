@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
 from simserve.cost.calibrate.accelerator_fit import RowGroup
 from simserve.cost.calibrate.files import NamedFit
 from simserve.cost.calibrate.fitting import PinnedForm, Sample, fit_samples, take_sample, thin_rows
+from simserve.cost.calibrate.processes import in_processes
 from simserve.cost.calibrate.validation import GroupFit, measure_errors
 from simserve.cost.fitted_kernel import describe_device
 from simserve.cost.kernel_calibration import rank_framework
 
-# Rows of each accelerator, for the fit and for its error.
-ROWS = 800
-COARSE_ROWS = 120
+# Rows of each accelerator: of its error, of the fit, and of a first fit from each start.
+ROWS, FIT_ROWS, COARSE_ROWS = 800, 300, 60
 Key = tuple[str, str, str, str]
 
 
@@ -32,29 +34,46 @@ class GenericFits:
         if name not in mine or rank_framework(group.framework) < rank_framework(mine[name].framework):
             mine[name] = group._replace(rows=thin_rows(group.rows, ROWS))
 
-    def fit(self) -> list[NamedFit]:
-        """Fit each family, dtype and variant that two accelerators have; errors are of those left out."""
-        found: list[NamedFit] = []
-        for groups in self._groups.values():
+    def fit(self, workers: int = 1) -> Iterator[NamedFit]:
+        """Fit each family, dtype and variant that two accelerators have; errors are of those left out.
+
+        Args:
+            workers: Processes that fit; with 1 this one does it.
+        """
+        chains: dict[str, list[list[RowGroup]]] = {}
+        for key, groups in self._groups.items():
             if len(groups) > 1:
-                found.append(_fit_one(list(groups.values()), found))
-        return found
+                one = next(iter(groups.values()))
+                takes_over = any(one.family.pins(dtype)[1] for _, dtype, _, _ in self._groups)
+                name = one.family.name if takes_over else "/".join(key)
+                chains.setdefault(name, []).append(list(groups.values()))
+        return in_processes(_fit_in_turn, chains.values(), workers)
+
+
+def _fit_in_turn(chain: Sequence[list[RowGroup]]) -> list[NamedFit]:
+    """Fit the groups of one family; later ones take constants over from earlier ones."""
+    found: list[NamedFit] = []
+    for groups in chain:
+        found.append(_fit_one(groups, found))
+    return found
 
 
 def _fit_one(groups: list[RowGroup], earlier: list[NamedFit]) -> NamedFit:
     first = groups[0]._replace(framework="")
     pinned = first.pinned(earlier)
-    samples = [_sample(group, ROWS) for group in groups]
+    samples = [_sample(group, FIT_ROWS) for group in groups]
     coarse = [_sample(group, COARSE_ROWS) for group in groups]
     form = PinnedForm(first.family.form(first.variant), pinned)
     constants = {**fit_samples(form, samples, coarse), **pinned}
-    predicted, left_out = [], {}
-    for index, (group, sample) in enumerate(zip(groups, samples, strict=True)):
+    predicted, measured, left_out = [], [], {}
+    for index, group in enumerate(groups):
         inner = fit_samples(form, [*samples[:index], *samples[index + 1 :]], (), constants)
-        predicted.append(form.seconds(sample.shapes, inner, sample.device, warm=True))
-        left_out[group.accelerator.name] = measure_errors(predicted[-1], sample.seconds).mape
+        rows = _sample(group, ROWS)
+        predicted.append(form.seconds(rows.shapes, inner, rows.device, warm=True))
+        measured.append(rows.seconds)
+        left_out[group.accelerator.name] = measure_errors(predicted[-1], rows.seconds).mape
     # Accelerators have about as many rows each.
-    error = measure_errors(np.concatenate(predicted), np.concatenate([sample.seconds for sample in samples]))
+    error = measure_errors(np.concatenate(predicted), np.concatenate(measured))
     return NamedFit(
         family=first.family.name,
         framework="",

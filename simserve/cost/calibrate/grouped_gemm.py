@@ -6,14 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simserve.cost.calibrate.tables import (
-    dtype_column,
-    map_texts,
-    measured_seconds,
-    name_shapes,
-    number_column,
-    text_column,
-)
+from simserve.cost.calibrate.family import Family, family_rows
+from simserve.cost.calibrate.tables import name_shapes, number_column, text_column
 from simserve.cost.kernels.form import Constants, KernelForm
 from simserve.cost.kernels.moe import grouped_gemm_form, spread_evenly
 
@@ -24,7 +18,7 @@ if TYPE_CHECKING:
 _WEIGHT_BYTES, _ACTIVATION_BYTES = 1.000244, 1.03125
 
 
-class GroupedGemmFamily:
+class GroupedGemmFamily(Family):
     """One grouped GEMM, up (both projections) or down; the shape is an expert's matrix."""
 
     name = "grouped_gemm"
@@ -32,36 +26,22 @@ class GroupedGemmFamily:
 
     def rows(self, stem: str, table: pd.DataFrame) -> pd.DataFrame:
         """Rows with the shape columns of `GroupedGemmForm`; see `Family.rows`."""
-        import pandas as pd
-
         hidden = number_column(table, "hidden_size", minimum=1)
         inner = number_column(table, "intermediate_size", minimum=1)
         experts = number_column(table, "num_local_experts", minimum=1)
         tokens = number_column(table, "tokens_per_expert", minimum=1)
         op = text_column(table, "op")
         up = (op == "up_proj").to_numpy()
-        columns, depth = np.where(up, 2 * inner, hidden), np.where(up, hidden, inner)
-        return pd.DataFrame(
-            {
-                "hardware": text_column(table, "hardware"),
-                "framework": text_column(table, "framework"),
-                "dtype": dtype_column(table),
-                "kv_dtype": "",
-                "op": map_texts(op, {str(name): f"{stem}/{name}" for name in op.cat.categories}),
-                "group": None,
-                # A decode's kernel masks rows of a fixed buffer, a prefill's packs them.
-                "variant": text_column(table, "phase", default=""),
-                "shape": name_shapes({"columns": columns, "depth": depth}, "{columns}x{depth}"),
-                "seconds": measured_seconds(table),
-                "excluded": "",
-                "columns": columns,
-                "depth": depth,
-                "weight_bytes": np.full(len(table), _WEIGHT_BYTES),
-                "activation_bytes": np.full(len(table), _ACTIVATION_BYTES),
-                **spread_evenly(experts, experts * tokens),
-            },
-            index=table.index,
-        )
+        matrix = {"columns": np.where(up, 2 * inner, hidden), "depth": np.where(up, hidden, inner)}
+        columns = {
+            **matrix,
+            "weight_bytes": np.full(len(table), _WEIGHT_BYTES),
+            "activation_bytes": np.full(len(table), _ACTIVATION_BYTES),
+            **spread_evenly(experts, experts * tokens),
+        }
+        # A decode's kernel masks rows of a fixed buffer, a prefill's packs them.
+        phase, shape = text_column(table, "phase", default=""), name_shapes(matrix, "{columns}x{depth}")
+        return family_rows(stem, table, columns, op=op, variant=phase, shape=shape)
 
     def form(self, variant: str) -> KernelForm:
         """One form for all."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simserve.cost.calibrate.attention import attention_rows, head_columns
-from simserve.cost.calibrate.tables import measured_seconds, number_column
+from simserve.cost.calibrate.family import Family
+from simserve.cost.calibrate.tables import number_column
 from simserve.cost.kernels.attention import other_variants
 from simserve.cost.kernels.fa2_decode import Fa2DecodeForm
 from simserve.cost.kernels.form import Constants, KernelForm
@@ -35,7 +36,7 @@ _COLUMNS = {
 }
 
 
-class MixedAttentionFamily:
+class MixedAttentionFamily(Family):
     """Mixed batches on FlashAttention-2; the shape is the heads, over which all sizes are swept."""
 
     name = "mixed_attention"
@@ -49,7 +50,6 @@ class MixedAttentionFamily:
             rows[name] = number_column(table, column)
         rows["batch"] = np.maximum(rows["n_decode"], 1.0)
         rows["kv_len"] = np.maximum(rows["kv_decode"], 1.0)
-        rows["seconds"] = measured_seconds(table)
         suffix = _SKEWED if stem == SKEW else ""
         rows["variant"] = np.where(rows["prefill_chunk"] > 0, MIXED + suffix, DECODES + suffix)
         return rows

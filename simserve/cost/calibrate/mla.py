@@ -7,16 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simserve.cost.calibrate.attention import map_rows
-from simserve.cost.calibrate.tables import (
-    dtype_column,
-    map_texts,
-    measured_seconds,
-    name_shapes,
-    number_column,
-    text_column,
-)
-from simserve.cost.kernels.attention import KV_ELEMENT_BYTES, QUERY_BYTES, generation_of, other_variants
+from simserve.cost.calibrate.attention import kv_element_widths, map_rows
+from simserve.cost.calibrate.family import Family, family_rows
+from simserve.cost.calibrate.tables import dtype_column, name_shapes, number_column, text_column
+from simserve.cost.kernels.attention import generation_of, other_variants
 from simserve.cost.kernels.flash_tile import DEFAULT_TILE, TILES, Tile
 from simserve.cost.kernels.form import Constants, KernelForm
 from simserve.cost.kernels.mla import (
@@ -40,12 +34,15 @@ if TYPE_CHECKING:
 _ABSORBED = (("sglang", "flash_attention"), ("sglang", "triton"))
 # vLLM's backends take queries up to so many tokens as decodes (reorder_batch_threshold of the backend).
 _AS_DECODES = {"vllm_flash_attn_mla": 512.0, "vllm_flashmla": 128.0}
+_WIDTHS = {
+    "kv_lora_rank": KV_LORA_RANK, "rope_dim": ROPE_DIM, "nope_dim": NOPE_DIM, "value_dim": VALUE_DIM,
+}  # fmt: skip
 # Triton's decode kernel groups 16 heads.
 _TRITON_HEADS = 16
 _DECODE, _TRITON_DECODE = MlaDecodeForm(), MlaDecodeForm(_TRITON_HEADS)
 
 
-class MlaFamily:
+class MlaFamily(Family):
     """MLA; the shape is the phase and the heads, over which batch and tokens are swept."""
 
     name = "mla"
@@ -57,41 +54,27 @@ class MlaFamily:
 
         heads, tp = number_column(table, "heads", minimum=1), number_column(table, "tp", minimum=1)
         kernel = text_column(table, "kernel", default="default")
-        framework = text_column(table, "framework")
         kv_dtype = dtype_column(table, "kv_dtype")
-        widths = [KV_ELEMENT_BYTES.get(str(name), QUERY_BYTES) for name in kv_dtype.cat.categories]
-        phase = text_column(table, "phase")
         tokens = number_column(table, "q_len", minimum=1)
         limits = np.array([_AS_DECODES.get(str(name), 0.0) for name in kernel.cat.categories])
         short = tokens <= limits[kernel.cat.codes.to_numpy()]
+        phase, framework = text_column(table, "phase"), text_column(table, "framework")
         keys = pd.DataFrame(
             {"framework": framework, "kernel": kernel, "phase": phase, "short": short}, index=table.index
         )
-        shapes = name_shapes({"heads": heads, "whole": heads * tp}, "{heads}of{whole}")
-        return pd.DataFrame(
-            {
-                "hardware": text_column(table, "hardware"),
-                "framework": framework,
-                "dtype": dtype_column(table),
-                "kv_dtype": kv_dtype,
-                "op": map_texts(kernel, {str(name): f"{stem}/{name}" for name in kernel.cat.categories}),
-                "group": None,
-                "variant": map_rows(keys, ["framework", "kernel", "phase", "short"], _variant),
-                "shape": pd.Series(shapes.array, table.index),
-                "seconds": measured_seconds(table),
-                "excluded": "",
-                "batch": number_column(table, "batch", minimum=1),
-                "q_len": tokens,
-                "kv_prefix": number_column(table, "kv_prefix"),
-                "heads": heads,
-                "kv_bytes": np.array(widths)[kv_dtype.cat.codes.to_numpy()],
-                "kv_lora_rank": float(KV_LORA_RANK),
-                "rope_dim": float(ROPE_DIM),
-                "nope_dim": float(NOPE_DIM),
-                "value_dim": float(VALUE_DIM),
-            },
-            index=table.index,
-        )
+        columns = {
+            "batch": number_column(table, "batch", minimum=1),
+            "q_len": tokens,
+            "kv_prefix": number_column(table, "kv_prefix"),
+            "heads": heads,
+            "kv_bytes": kv_element_widths(kv_dtype),
+            **{name: np.full(len(table), float(width)) for name, width in _WIDTHS.items()},
+        }
+        variant = map_rows(keys, ["framework", "kernel", "phase", "short"], _variant)
+        shape = name_shapes({"heads": heads, "whole": heads * tp}, "{heads}of{whole}")
+        rows = family_rows(stem, table, columns, op=kernel, variant=variant, shape=shape)
+        rows["kv_dtype"] = kv_dtype
+        return rows
 
     def form(self, variant: str) -> KernelForm:
         """The form of the variant's phase."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simserve.cost.calibrate.family import Family
 from simserve.cost.calibrate.tables import (
     bad_row,
     dtype_column,
@@ -49,7 +50,7 @@ _MODEL = {"hidden": "hidden_size", "inter": "inter_size", "topk": "topk", "exper
 _ALWAYS_GATED = ("vllm_fused_moe", "moe_torch_flow")
 
 
-class MoeFamily:
+class MoeFamily(Family):
     """Routed experts; the shape is a model's, over which tokens, parallelism and routing are swept."""
 
     name = "moe"

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from simserve.cost.calibrate.attention import attention_rows, head_columns, name_variants
 from simserve.cost.calibrate.decode_attention import VIDUR
-from simserve.cost.calibrate.tables import measured_seconds, number_column, require_columns
+from simserve.cost.calibrate.family import Family
+from simserve.cost.calibrate.tables import number_column, require_columns
 from simserve.cost.kernels.attention import XPU_OVERHEAD_S, other_variants
 from simserve.cost.kernels.flash_tile import DEFAULT_TILE, TILES
 from simserve.cost.kernels.form import Constants, KernelForm
@@ -25,7 +26,7 @@ _FORMS = {generation: PrefillAttentionForm(tile) for generation, tile in TILES.i
 _DEFAULT_FORM = PrefillAttentionForm(DEFAULT_TILE)
 
 
-class PrefillAttentionFamily:
+class PrefillAttentionFamily(Family):
     """Prefill attention; the shape is the heads and the window, over which batch and tokens are swept."""
 
     name = "prefill_attention"
@@ -45,7 +46,6 @@ class PrefillAttentionFamily:
         rows["batch"] = number_column(table, "batch", minimum=1)
         rows["q_len"] = number_column(table, "prefill_chunk" if vidur else "q_len", minimum=1)
         rows["kv_prefix"] = number_column(table, "kv_len" if vidur else "kv_prefix")
-        rows["seconds"] = measured_seconds(table)
         rows["variant"] = name_variants(table, rows, _path)
         if vidur:
             # Another lab's kernels: fits of their own.

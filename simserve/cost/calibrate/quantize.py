@@ -6,14 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simserve.cost.calibrate.tables import (
-    dtype_column,
-    map_texts,
-    measured_seconds,
-    name_shapes,
-    number_column,
-    text_column,
-)
+from simserve.cost.calibrate.family import Family, family_rows
+from simserve.cost.calibrate.tables import name_shapes, number_column, text_column
 from simserve.cost.kernels.form import Constants, KernelForm
 from simserve.cost.kernels.quantize import PASS_BYTES, QuantizeForm
 
@@ -21,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class QuantizeFamily:
+class QuantizeFamily(Family):
     """Passes that find scales or apply them; the shape is the width, over which tokens are swept."""
 
     name = "quantize"
@@ -29,28 +23,10 @@ class QuantizeFamily:
 
     def rows(self, stem: str, table: pd.DataFrame) -> pd.DataFrame:
         """Rows with the shape columns tokens, width, element_bytes; see `Family.rows`."""
-        import pandas as pd
-
         tokens, width = (number_column(table, column, minimum=1) for column in ("tokens", "width"))
-        op = text_column(table, "op")
-        return pd.DataFrame(
-            {
-                "hardware": text_column(table, "hardware"),
-                "framework": text_column(table, "framework"),
-                "dtype": dtype_column(table),
-                "kv_dtype": "",
-                "op": map_texts(op, {str(name): f"{stem}/{name}" for name in op.cat.categories}),
-                "group": None,
-                "variant": op,
-                "shape": name_shapes({"width": width}, "w{width}"),
-                "seconds": measured_seconds(table),
-                "excluded": "",
-                "tokens": tokens,
-                "width": width,
-                "element_bytes": np.full(len(table), PASS_BYTES),
-            },
-            index=table.index,
-        )
+        columns = {"tokens": tokens, "width": width, "element_bytes": np.full(len(table), PASS_BYTES)}
+        op, shape = text_column(table, "op"), name_shapes({"width": width}, "w{width}")
+        return family_rows(stem, table, columns, op=op, variant=op, shape=shape)
 
     def form(self, variant: str) -> KernelForm:
         """One form for both passes."""

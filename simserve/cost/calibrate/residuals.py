@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from simserve.cost.calibrate.family import NOISE
 from simserve.cost.kernels.form import Array, Shapes
 from simserve.cost.residual_grid import STEP, Axis, ResidualGrid, corners, nodes_around
 
@@ -15,8 +16,6 @@ MAX_NODES = 16_000
 NEIGHBOURS = 24
 # Scaled logarithmic distance over which the correlation of two residuals falls to 1/e.
 LENGTH = 3.0
-# Share of a residual's variance that is its own: noise, and what depends on no axis.
-NOISE = 0.05
 # A residual further from the median of so many neighbours than so many of their median deviations (at least
 # the floor) is a slip of the measurement: it counts as if it lay there.
 _PEERS, _DEVIATIONS, _FLOOR = 12, 3.0, 0.1

@@ -29,7 +29,12 @@ _QUANTIZATIONS = {
     "int8",
 }  # fmt: skip
 # Formats that a checkpoint is published in and that a table's coarser name may mean.
-_SAME_FORMAT = {"fp8": ("fp8", "fp8_block"), "nvfp4": ("nvfp4", "mxfp4"), "fp8_block": ("fp8_block", "fp8")}
+_SAME_FORMAT = {
+    "fp8": ("fp8", "fp8_block"),
+    "nvfp4": ("nvfp4", "mxfp4"),
+    "fp8_block": ("fp8_block", "fp8"),
+    "int4_wo": ("int4_experts",),
+}
 # Dated runs are InferenceMAX's (github.com/SemiAnalysisAI/InferenceX), which draws lengths evenly from 0.8
 # to 1 times the nominal ones (RANDOM_RANGE_RATIO), 0.9 in the mean, and schedules ahead.
 _INFERENCE_MAX = re.compile(r"source_file=20\d\d-|db-dump")
@@ -80,7 +85,7 @@ class SiliconRuns:
             quantization=_quantization(row),
             kv_cache_dtype=_kv_cache_dtype(row),
             stored_kv_dtype=_stored_kv_dtype(row),
-            host="vllm-0.19" if row["backend"] == "vllm" else "none",
+            host="vllm-0.11" if row["backend"] == "vllm" else "none",
             overlaps=_overlaps(row),
         )
         try:

@@ -9,8 +9,8 @@ from zlib import crc32
 import numpy as np
 
 from simserve.cost.calibrate.family import Family
-from simserve.cost.calibrate.fitting import MAX_ROWS, PinnedForm, fit_constants, shape_columns
-from simserve.cost.calibrate.residuals import NOISE, fit_residuals
+from simserve.cost.calibrate.fitting import PinnedForm, fit_constants, shape_columns
+from simserve.cost.calibrate.residuals import fit_residuals
 from simserve.cost.kernels.form import Array, Constants, Device, Shapes
 from simserve.cost.residual_grid import ResidualGrid
 
@@ -73,12 +73,6 @@ def fold_of(shapes: pd.Series[str], folds: int = FOLDS) -> Array:
     return np.array([place[str(name)] for name in shapes], dtype=np.float64)
 
 
-def row_limit(family: Family) -> int:
-    """Return how many rows a fit of the family takes; its own `max_rows`, if it has one."""
-    limit: int = getattr(family, "max_rows", MAX_ROWS)
-    return limit
-
-
 def fit_group(
     family: Family,
     variant: str,
@@ -99,7 +93,7 @@ def fit_group(
         folds: How many parts the shapes are split into; 0 states no error and keeps no residuals.
     """
     form = family.form(variant)
-    found = {**fit_constants(PinnedForm(form, pinned), rows, device, limit=row_limit(family)), **pinned}
+    found = {**fit_constants(PinnedForm(form, pinned), rows, device, limit=family.max_rows), **pinned}
     constants = {parameter.name: found[parameter.name] for parameter in form.parameters}
     if not folds or rows["shape"].nunique() < 2:
         return GroupFit(constants, None, None)
@@ -136,7 +130,7 @@ def predict_unseen(
     plain, corrected = np.empty(len(rows)), np.empty(len(rows))
     for part in np.unique(fold):
         train, mine = rows[fold != part], fold == part
-        inner = fit_constants(form, train, device, constants, row_limit(family))
+        inner = fit_constants(form, train, device, constants, family.max_rows)
         columns = shape_columns(rows[mine])
         plain[mine] = form.seconds(columns, inner, device, warm=True)
         if corrects:
@@ -160,5 +154,5 @@ def _residuals(
     columns = shape_columns(rows)
     predicted = family.form(variant).seconds(columns, constants, device, warm=True)
     ratios = np.log(rows["seconds"].to_numpy(np.float64) / predicted)
-    noise = getattr(family, "residual_shrinkage", lambda variant: NOISE)(variant)
+    noise = family.residual_shrinkage(variant)
     return fit_residuals(family.residual_axes(variant), columns, ratios, noise, wanted)

@@ -19,6 +19,8 @@ from simserve.cost.kernels.roofline import smooth_maximum
 Flags = npt.NDArray[np.bool_]
 # KV splits tried; the best counts.
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+# Rows whose splits are compared at a time, so that temporary arrays stay in the processor's cache.
+_CHUNK = 500
 # Rows of a query tile: query heads of a KV head are packed into it.
 TILE_ROWS = 64.0
 # FlashAttention-3 schedules at most so many sequences dynamically (its get_scheduler_metadata).
@@ -164,16 +166,19 @@ def spread_over_splits(
         may_split: Where splits are possible; None: everywhere.
         block: Keys that a CTA reads at least.
     """
-    best: Array | None = None
-    for splits in SPLITS:
-        each = cta + a_key * np.minimum(np.maximum(keys / splits, block), keys)
-        total = count_waves(units * splits, constants) * each
-        if splits > 1:
-            total = total + constants["combine_s"] + constants["combine_a_split_s"] * splits
-            if may_split is not None:
-                total = np.where(may_split, total, np.inf)
-        best = total if best is None else np.minimum(best, total)
-    return np.asarray(best)
+    splits = np.array(SPLITS, dtype=np.float64)[:, None]
+    joined = constants["combine_s"] + constants["combine_a_split_s"] * splits[1:]
+    blocks = np.broadcast_to(block, units.shape)
+    best = np.empty_like(units)
+    for start in range(0, len(units), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        each = np.minimum(np.maximum(keys[part] / splits, blocks[part]), keys[part])
+        each = (cta[part] + a_key[part] * each) * count_waves(units[part] * splits, constants)
+        each[1:] += joined
+        best[part] = each.min(axis=0)
+        if may_split is not None:
+            best[part] = np.where(may_split[part], best[part], each[0])
+    return best
 
 
 def cache_bytes(shapes: Shapes) -> Array:

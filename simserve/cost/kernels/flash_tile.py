@@ -47,13 +47,14 @@ class Tile:
         rows = np.where(head_dim <= _NARROW, float(narrow), float(self.query_rows))
         keys = np.full_like(rows, float(self.key_rows))
         room = sram_bytes / element_bytes if sram_bytes > 0 else inf
-        for _ in range(8):
+        while True:
             large = ((rows + _KEY_VALUE_BUFFERS * keys) * head_dim > room) & (rows > _SMALLEST_TILE)
+            if not large.any():
+                return rows
             rows_first = large & (rows > keys)
             rows = np.where(rows_first, rows / 2, rows)
             keys = np.where(large & ~rows_first, keys / 2, keys)
             rows = np.where(large & (keys < _SMALLEST_TILE), np.maximum(rows / 2, _SMALLEST_TILE), rows)
-        return rows
 
 
 # Tiles of the generations: FlashAttention-2's of its paged kernel, FlashAttention-3's on Hopper; the others'

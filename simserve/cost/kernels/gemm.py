@@ -15,9 +15,9 @@ ELEMENT_BYTES = {
     "int8": (1.0, 1.0), "int8_wo": (2.0, 1.0), "int4_wo": (2.0, 0.515625),
 }  # fmt: skip
 SIXTEEN_BITS = 2.0
-# Variant of fits on the layers of whole models, and the variants that price serving, best first.
+# Variant of fits on layers of whole models, as their engine runs them; and what prices serving, best first.
 LAYERS = "layers"
-SERVING_VARIANTS = ("", LAYERS)
+SERVING_VARIANTS = (LAYERS, "")
 # A CTA computes 128 x 128 outputs, fewer rows where M is small (CUTLASS's and cuBLAS's usual tiles).
 _TILE = 128.0
 _SMALLEST_TILE_ROWS = 16.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, ClassVar
 
 from simserve.kvcache.block_pool import BlockPool
 from simserve.kvcache.grouped import GroupedCache
@@ -32,6 +32,9 @@ class RequestTable:
         steps: Steps scheduled so far.
     """
 
+    # Sequences that schedule() has ended itself, each with the reason: none.
+    failed: ClassVar[tuple[tuple[Sequence, str], ...]] = ()
+
     def __init__(self, config: SchedulerConfig, *, observe: bool = False) -> None:
         self.config = config
         self.observe = observe
@@ -49,7 +52,7 @@ class RequestTable:
         """Whether any request waits or runs."""
         return bool(self.sequences)
 
-    def add(self, request: Request, arrival_order: float) -> Sequence:
+    def add(self, request: Request, arrival_order: float, arrived_ns: int = 0) -> Sequence:
         """Queue a request. `arrival_order` is vLLM's arrival_time: the tie-break between equal priorities."""
         sequence = Sequence(request, arrival_order, self.config.max_model_len)
         self.cache.attach(sequence)
@@ -68,6 +71,13 @@ class RequestTable:
             self.waiting.discard(sequence)
         self._end(sequence)
         return sequence
+
+    def wake_at(self, now_ns: int) -> int | None:
+        """Return None: no decision of vLLM's depends on time."""
+        return None
+
+    def idle(self) -> None:
+        """Do nothing when no request is left."""
 
     def _end(self, sequence: Sequence) -> None:
         self.cache.release(sequence)

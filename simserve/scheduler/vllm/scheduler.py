@@ -9,30 +9,14 @@ pressure, a chunk ahead of a decoder in the running list) goes step by step thro
 from __future__ import annotations
 
 from simserve.kvcache.run_pool import RunPool
-from simserve.scheduler.batch import Batch
+from simserve.scheduler.batch import Batch, Forecast
 from simserve.scheduler.vllm.cohort import Cohort
 from simserve.scheduler.vllm.steady import SteadyScheduler
 from simserve.scheduler.vllm.stepwise import MEMORY, OTHER
 
 
-class Forecast:
-    """The decode batches of coming steps, for pricing.
-
-    Attributes:
-        cohorts: (sequences, sum of contexts) of the next step of each cohort, in turn.
-        last_sequences, last_context: The same for the very last step where it has fewer, else -1.
-    """
-
-    __slots__ = ("cohorts", "last_context", "last_sequences")
-
-    def __init__(self, cohorts: list[tuple[int, int]], last_sequences: int, last_context: int) -> None:
-        self.cohorts = cohorts
-        self.last_sequences = last_sequences
-        self.last_context = last_context
-
-
 class VllmScheduler(SteadyScheduler):
-    """vLLM V1: continuous batching with chunked prefill, paged KV cache, preemption by recompute.
+    """vLLM V1: continuous batching, chunked prefill, paged KV cache, preemption by recompute (SOSP 2023).
 
     A stretch is a number of completions, each followed by the schedule() it allows, in which nobody ends, is
     admitted or preempted, and every batch is the same decoders: `horizon` says how long it can be, `forecast`

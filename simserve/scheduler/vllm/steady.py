@@ -17,7 +17,7 @@ class SteadyScheduler(SteadyOutputs):
 
     # -- one step ---------------------------------------------------------------------------------------
 
-    def schedule(self) -> Batch | None:
+    def schedule(self, now_ns: int = 0) -> Batch | None:
         """Decide the next step, as `StepwiseScheduler.schedule` does."""
         if self._steady:
             if self._fits_aggregate():

@@ -49,7 +49,7 @@ class StepwiseScheduler(OutputScheduler):
 
     # -- one step ---------------------------------------------------------------------------------------
 
-    def schedule(self) -> Batch | None:
+    def schedule(self, now_ns: int = 0) -> Batch | None:
         """Decide the next step: running sequences first, then, if nobody was preempted, the waiting ones."""
         batch = Batch(self.steps)
         batch.entries, batch.chunks = [], []

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simserve.cli_calibrate import CatalogCalibrations, FitOptions, fit_file
+from simserve.cli_calibrate import FitOptions, fit_file
 from simserve.cost.calibrate.checking import KEYS, Condition, check_report
 
 MakeTable = Callable[..., pd.DataFrame]

@@ -63,3 +63,18 @@ def test_all_reduces_of_sizes_not_fitted_are_within_the_target(data_dir: Path, h
     error = fit_group(family, str(rows["variant"].iloc[0]), rows, device).error
     assert error is not None
     assert error.mape < 8.0
+
+
+def test_an_engine_runs_the_all_reduce_of_its_own_release() -> None:
+    fitted = {f"all_reduce/vLLM_custom_graph/{version}" for version in ("0.14.0", "0.19.0", "0.24.0")}
+    fitted |= {"all_reduce/NCCL/2.27.3", "all_reduce/NCCL/2.29.2"}
+
+    def versions(engine_version: str) -> list[str]:
+        names = serving_variants("all_reduce", fitted, engine_version=engine_version)
+        assert names[3:] == ["all_reduce/NCCL/2.29.2", "all_reduce/NCCL/2.27.3"]
+        return [name.rpartition("/")[2] for name in names[:3]]
+
+    assert versions("") == ["0.24.0", "0.19.0", "0.14.0"]
+    assert versions("0.19") == ["0.19.0", "0.14.0", "0.24.0"]
+    assert versions("0.23") == ["0.19.0", "0.14.0", "0.24.0"]
+    assert versions("0.11") == ["0.14.0", "0.19.0", "0.24.0"]

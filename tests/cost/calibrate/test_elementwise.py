@@ -43,6 +43,27 @@ def test_layer_norms_are_told_from_rms_norms_by_the_model() -> None:
     assert kind_of("anything").name == "other"
 
 
+@pytest.mark.parametrize(
+    ("changed", "width"),
+    [
+        ({"op": "qk_norm"}, 2048),
+        ({"op": "act_fn", "model": "mistralai/Mixtral-8x7B-v0.1"}, 2048),
+        ({"op": "act_fn", "model": "Qwen/Qwen3-30B-A3B"}, 2048),
+        ({"op": "act_fn", "model": "meta-llama/Llama-3.1-8B"}, 1024),
+        ({"op": "layernorm", "model": "mistralai/Mixtral-8x7B-v0.1"}, 1024),
+        ({"op": "qk_norm", "source": "own"}, 1024),
+    ],
+)
+def test_one_measurement_for_every_tp_has_the_width_of_tp_1(changed: dict[str, str], width: int) -> None:
+    row = rows_of(**{"source": "LLMServingSim-v1", "tp": 2, **changed}).iloc[0]
+    assert row["width"] == width
+    assert row["shape"] == str(width)
+
+
+def test_samplers_are_told_apart_by_the_vocabulary() -> None:
+    assert rows_of(op="sampler", width=151936).iloc[0]["variant"] == "sampler/151936"
+
+
 def test_throughputs_are_turned_into_seconds() -> None:
     table = pd.DataFrame(
         {"op": ["softmax"], "hardware": ["A100"], "M": [4096], "N": [64], "gelem_per_s": [2.0]}

@@ -1,0 +1,234 @@
+"""KV memory behind the GPU's: host DRAM, local NVMe, a remote pool; what is kept where, and what is moved.
+
+A tier holds chunks of tokens by the keys of their prefixes (`prefix_keys.block_keys`), so a chunk is found by
+whoever has the same tokens up to its end. Pure bookkeeping: no clock, and no link. Every call returns what
+it moves, for an engine to price. Chunks of 256 tokens are LMCache's default; the ways to fill a tier are
+those of SGLang's HiCache (`write_through`, `write_back`; `write_through_selective` is the second use).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from simserve.errors import IntegrityError
+from simserve.kvcache.tier import Tier, TierSpec
+
+# What lies above the first tier, in the words of a `Move`.
+GPU = "gpu"
+
+
+class Move(NamedTuple):
+    """Bytes on their way from one tier to another (`GPU` is one)."""
+
+    source: str
+    target: str
+    size_bytes: int
+
+
+class Stretch(NamedTuple):
+    """Chunks `begin ... end - 1` of a prefix, which tier `tier` holds (0 is the one next to the GPU)."""
+
+    tier: int
+    begin: int
+    end: int
+
+
+class TierStack:
+    """Tiers behind one GPU pool, the nearest first.
+
+    Args:
+        specs: The tiers.
+        bytes_per_token: KV bytes of a token, of all layers and ranks that share the tiers.
+        chunk_tokens: Tokens per chunk.
+    """
+
+    def __init__(self, specs: Sequence[TierSpec], bytes_per_token: int, chunk_tokens: int = 256) -> None:
+        self.chunk_tokens = chunk_tokens
+        self.chunk_bytes = chunk_tokens * bytes_per_token
+        self.tiers = [Tier(spec, self.chunk_bytes) for spec in specs]
+        self._moved: dict[tuple[str, str], int] = {}
+
+    # -- looking up and fetching --------------------------------------------------------------------------
+
+    def find(self, keys: Sequence[int], skip: int = 0) -> list[Stretch]:
+        """Return where the chunks of a prefix lie, up to the first that no tier has. Changes nothing.
+
+        Args:
+            keys: Keys of the prefix's chunks, from its start.
+            skip: Chunks that the GPU has wholly.
+        """
+        stretches: list[Stretch] = []
+        for index in range(skip, len(keys)):
+            level = self._locate(keys[index])
+            if level < 0:
+                break
+            if stretches and stretches[-1].tier == level:
+                stretches[-1] = stretches[-1]._replace(end=index + 1)
+            else:
+                stretches.append(Stretch(level, index, index + 1))
+        return stretches
+
+    def _locate(self, key: int) -> int:
+        for level, tier in enumerate(self.tiers):
+            if key in tier.chunks:
+                return level
+        return -1
+
+    def estimate_fetch_s(self, stretches: Iterable[Stretch], busy_s: Sequence[float] = ()) -> float:
+        """Return how long it takes to bring chunks to the GPU, one tier after the other.
+
+        Args:
+            stretches: What is fetched.
+            busy_s: For each tier how long other traffic (swaps, weights, fetches) still holds its link.
+        """
+        seconds = wait_s = 0.0
+        used: list[int] = []
+        for level, begin, end in stretches:
+            spec = self.tiers[level].spec
+            if level not in used:
+                used.append(level)
+                seconds += spec.latency_s
+                wait_s = max(wait_s, busy_s[level] if level < len(busy_s) else 0.0)
+            seconds += (end - begin) * self.chunk_bytes / spec.read_bytes_per_s
+        return wait_s + seconds
+
+    def choose_fetch(
+        self,
+        stretches: Sequence[Stretch],
+        tokens: int,
+        recompute_s: Callable[[int, int], float],
+        busy_s: Sequence[float] = (),
+    ) -> list[Stretch]:
+        """Return the first of the stretches that are worth fetching: the rest is sooner computed again.
+
+        A later token costs more to compute and as much to fetch: a stretch is fetched whole or not at all.
+
+        Args:
+            stretches: What `find` found.
+            tokens: Length of the prompt.
+            recompute_s: (history, tokens) -> seconds of a prefill of so many tokens behind so many.
+            busy_s: See `estimate_fetch_s`.
+        """
+        best: list[Stretch] = []
+        if stretches:
+            begin = stretches[0].begin * self.chunk_tokens
+            least_s = recompute_s(begin, tokens - begin)
+            for count, stretch in enumerate(stretches, 1):
+                end = stretch.end * self.chunk_tokens
+                rest_s = recompute_s(end, tokens - end) if tokens > end else 0.0
+                total_s = self.estimate_fetch_s(stretches[:count], busy_s) + rest_s
+                if total_s < least_s:
+                    least_s = total_s
+                    best = list(stretches[:count])
+        return best
+
+    def fetch(
+        self, keys: Sequence[int], found: Sequence[Stretch], chosen: Sequence[Stretch], skip: int = 0
+    ) -> list[Move]:
+        """Bring chunks to the GPU and, on the way, into the tiers above theirs; return what is moved.
+
+        Args:
+            keys, skip: As for `find`.
+            found: What it found: counted as hits.
+            chosen: What to fetch of it.
+        """
+        asked = max(len(keys) - skip, 0)
+        for level, tier in enumerate(self.tiers):
+            held = sum(stretch.end - stretch.begin for stretch in found if stretch.tier == level)
+            tier.counts.asked_chunks += asked
+            tier.counts.hit_chunks += held
+            asked -= held
+        for stretch in chosen:
+            self._raise(keys, stretch, GPU)
+        return self._take_moves()
+
+    def prefetch(self, keys: Sequence[int], skip: int = 0) -> list[Move]:
+        """Bring what lower tiers hold of a prefix into the first one, for a request that still waits."""
+        for stretch in self.find(keys, skip):
+            if stretch.tier:
+                self._raise(keys, stretch, self.tiers[0].spec.name)
+        return self._take_moves()
+
+    def _raise(self, keys: Sequence[int], stretch: Stretch, target: str) -> None:
+        """Read chunks, the last first, so that the first are the last to go again."""
+        tier = self.tiers[stretch.tier]
+        size = (stretch.end - stretch.begin) * self.chunk_bytes
+        tier.counts.read_bytes += size
+        self._count(tier.spec.name, target, size)
+        for key in reversed(keys[stretch.begin : stretch.end]):
+            if key in tier.chunks:  # what was raised before may have pushed it out
+                tier.chunks.move_to_end(key)
+            for level in range(stretch.tier - 1, -1, -1):
+                self._write(level, key, "")
+
+    # -- filling ------------------------------------------------------------------------------------------
+
+    def publish(self, keys: Sequence[int]) -> list[Move]:
+        """Note that a request has the chunks of its prefix on the GPU: computed, found there or fetched."""
+        for key in reversed(keys):
+            self._fill(0, key, GPU)
+        return self._take_moves()
+
+    def drop(self, keys: Sequence[int]) -> list[Move]:
+        """Note that the GPU drops chunks; return what is written back."""
+        for key in reversed(keys):
+            self._write_back(0, key, GPU)
+        return self._take_moves()
+
+    def _fill(self, level: int, key: int, source: str) -> None:
+        """Give a tier a chunk that is used above it, if it is to have it now; the tiers below likewise."""
+        if level == len(self.tiers):
+            return
+        tier = self.tiers[level]
+        if key in tier.chunks:
+            tier.chunks.move_to_end(key)
+        elif tier.spec.write == "through" or (tier.spec.write == "second_use" and tier.note_use(key)):
+            self._write(level, key, source)
+            return
+        else:
+            return
+        self._fill(level + 1, key, tier.spec.name)
+
+    def _write(self, level: int, key: int, source: str) -> None:
+        """Write a chunk; a source "" says that its way has been counted already."""
+        tier = self.tiers[level]
+        if key in tier.chunks:
+            tier.chunks.move_to_end(key)
+            return
+        if tier.capacity and source:
+            self._count(source, tier.spec.name, self.chunk_bytes)
+        gone = tier.put(key)
+        if gone != key:
+            self._fill(level + 1, key, tier.spec.name)
+        if gone is not None:
+            self._write_back(level + 1, gone, tier.spec.name)
+
+    def _write_back(self, level: int, key: int, source: str) -> None:
+        """Give a tier a chunk that the one above has dropped, if it takes such and has it not."""
+        if level < len(self.tiers) and self.tiers[level].spec.write == "back":
+            self._write(level, key, source)
+
+    # -- what was moved -----------------------------------------------------------------------------------
+
+    def _count(self, source: str, target: str, size_bytes: int) -> None:
+        way = source, target
+        self._moved[way] = self._moved.get(way, 0) + size_bytes
+
+    def _take_moves(self) -> list[Move]:
+        moves = [Move(source, target, size) for (source, target), size in self._moved.items()]
+        self._moved.clear()
+        return moves
+
+    def check_integrity(self) -> None:
+        """Check that no tier holds more than it can, and that what came and went adds up.
+
+        Raises:
+            IntegrityError: If that does not hold.
+        """
+        for tier in self.tiers:
+            held = len(tier.chunks) * self.chunk_bytes
+            if len(tier.chunks) > tier.capacity:
+                raise IntegrityError(f"tier {tier.spec.name} holds more than it can")
+            if tier.counts.written_bytes - tier.counts.dropped_bytes != held:
+                raise IntegrityError(f"bytes of tier {tier.spec.name} do not add up")

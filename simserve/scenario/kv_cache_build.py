@@ -1,0 +1,89 @@
+"""From the `kv_cache:` section to what engines build their KV caches from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from simserve.cost.timer import Chunk, StepTimer
+from simserve.devices.accelerator import Accelerator
+from simserve.engine.memory import MemoryPlan
+from simserve.errors import InputError
+from simserve.kvcache.cache_plan import CachePlan, TierPlan
+from simserve.kvcache.tier import TierSpec
+from simserve.scenario.kv_cache_schema import KVCache
+
+_GIB = 2**30
+_GB = 1e9
+
+
+def plan_cache(
+    section: KVCache,
+    memory: MemoryPlan,
+    accelerator: Accelerator,
+    timers: Sequence[StepTimer],
+    gpus: int,
+    context_ranks: int,
+) -> CachePlan:
+    """Return the plan of a KV cache, which has been built once to see that it can be.
+
+    Args:
+        section: The scenario's section.
+        memory: The engine's memory.
+        accelerator: What each GPU is.
+        timers: Step timers of the pipeline's stages, for the time to compute a prefix again.
+        gpus: Of the engine.
+        context_ranks: How many of them share the tokens of a sequence.
+
+    Raises:
+        InputError: If nobody shares a sequence that is to be sharded, or there is no such eviction policy, or
+            it does not take the options.
+    """
+    if section.kind == "sharded" and context_ranks == 1:
+        raise InputError(
+            "kv_cache kind 'sharded' needs GPUs that share each sequence: give decode_context_parallel_size "
+            "above 1"
+        )
+    tiers = None
+    if section.tiers:
+        tiers = TierPlan(
+            specs=tuple(
+                TierSpec(
+                    name=tier.name,
+                    capacity_bytes=int(tier.capacity_gib * _GIB),
+                    read_bytes_per_s=tier.read_gb_per_s * _GB
+                    if tier.read_gb_per_s
+                    else accelerator.pcie_bytes_per_s,
+                    latency_s=tier.latency_s,
+                    write=tier.write,
+                )
+                for tier in section.tiers
+            ),
+            own_paths=tuple(tier.read_gb_per_s is not None for tier in section.tiers),
+            bytes_per_token=-(-memory.block_bytes * gpus // memory.block_size),
+            gpus=gpus,
+            chunk_tokens=section.chunk_tokens,
+            recompute_s=_RecomputeTime(timers) if section.fetch == "faster" else None,
+        )
+    plan = CachePlan(
+        section.kind or "paged",
+        section.eviction,
+        dict(section.options),
+        tiers,
+        context_ranks,
+        section.placement,
+    )
+    plan.build(2, memory.block_size, enable_prefix_caching=True)
+    return plan
+
+
+class _RecomputeTime:
+    """Seconds of a prefill on an otherwise empty engine, all stages one after the other."""
+
+    def __init__(self, timers: Sequence[StepTimer]) -> None:
+        self._timers = timers
+
+    def __call__(self, history: int, tokens: int) -> float:
+        if tokens <= 0:
+            return 0.0
+        chunks = [Chunk(tokens, history)]
+        return sum(timer.batch_ns(0, 0, 0, chunks, 1) for timer in self._timers) / 1e9

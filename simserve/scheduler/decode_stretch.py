@@ -1,0 +1,170 @@
+"""Stretches of steps in which everyone who runs decodes: how long they can be, and passing them at once.
+
+Exact: what a stretch leaves behind is what its steps would leave, one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from simserve.scheduler.accounting import RequestBook
+from simserve.scheduler.batch import Batch, Forecast
+from simserve.scheduler.config import SchedulerConfig
+from simserve.scheduler.sequence import Sequence
+
+# Why nobody (more) was admitted in the last schedule(): none waits, no seat, no blocks, anything else.
+EMPTY, SEATS, MEMORY, OTHER = range(4)
+
+
+class DecodeStretch(RequestBook):
+    """The part of the contract that promises: `horizon`, `forecast`, `advance`.
+
+    A policy allows stretches by overriding `decode_batch_stays`.
+
+    Attributes:
+        admission: Why nobody (more) was admitted in the last schedule().
+        blocked_stream: Whose tokens the sequence that found no blocks would have to hit next, None: nobody's.
+    """
+
+    # Whether a step takes at most `max_num_batched_tokens` tokens.
+    has_token_budget = True
+    # Blocks that must be free before a decoder takes its next token, whether it needs one or not.
+    decode_spare_blocks = 0
+
+    def __init__(self, config: SchedulerConfig, *, jump: bool = True, **options: object) -> None:
+        super().__init__(config, jump=jump, **options)
+        self.admission = EMPTY
+        self.blocked_stream: int | None = None
+        self._batch = Batch(-1)
+        self._samples_cache = hasattr(self.cache, "sample")
+        self._cache_expires = bool(getattr(self.cache, "expires", False))
+        # What moves to and from them is told to the engine with the next batch.
+        self._has_tiers = hasattr(self.cache, "take_moves")
+
+    def decode_batch_stays(self) -> bool:
+        """Whether `decide` would go on to run all running sequences, and admit or preempt nobody.
+
+        Asked when all of them decode; until one of them ends or blocks run out the answer must hold. The
+        default promises nothing, and the engine goes step by step.
+        """
+        return False
+
+    def nobody_can_join(self) -> bool:
+        """Whether nobody waits, or the first in the queue lacks a seat or blocks that only an end frees."""
+        if not len(self.waiting):
+            return True
+        order = self.order
+        if order is not None and (order.preemptive or (order.dynamic and self.admission != SEATS)):
+            return False
+        if self.admission == MEMORY:
+            stream = self.blocked_stream
+            return stream is None or all(each.request.output_stream != stream for each in self.running)
+        return self.admission == SEATS
+
+    def horizon(self, owed: int = 0) -> int:
+        """Return how many completions can pass with nothing to be seen; see `contract.Scheduler`."""
+        running = self.running
+        if not running or self._is_pipelined or self.preempted or (owed and len(self.waiting)):
+            return -owed
+        if self._has_tiers and (self.cache.has_moves or self.cache.writes_back):
+            return -owed
+        if self.config.attention_window or not all([sequence.decoding for sequence in running]):
+            return -owed  # the time of a step with windows is no line in its contexts
+        if self.has_token_budget and len(running) > self.config.max_num_batched_tokens:
+            return -owed
+        if not self.decode_batch_stays():
+            return -owed
+        limit = min([sequence.limit - sequence.outputs for sequence in running]) - 1
+        free = self.pool.num_free - self.decode_spare_blocks
+        schedules = limit + owed
+        cache = self.cache
+        if not cache.free_suffices or free < len(running) * (schedules // cache.block_size + 1):
+            limit = self._count_affordable(schedules, free) - owed
+        return max(limit, -owed)
+
+    def _count_affordable(self, schedules: int, free: int) -> int:
+        """Return how many of the coming decode steps are sure to find enough free blocks."""
+        cache = self.cache
+        for index, takers in zip(range(schedules), self._takers(), strict=False):
+            needed = [each for each in takers if cache.capacity_tokens(each) <= each.computed + index]
+            if needed and not cache.free_suffices:
+                return index
+            free -= len(needed)
+            if free < 0:
+                return index
+        return schedules
+
+    def _takers(self) -> Iterator[list[Sequence]]:
+        """Yield, for each coming decode step in turn, whose last block will be full before it."""
+        size = self.cache.block_size
+        buckets: list[list[Sequence]] = [[] for _ in range(size)]
+        for sequence in self.running:
+            buckets[-sequence.computed % size].append(sequence)
+        while True:
+            yield from buckets
+
+    def forecast(self, schedules: int) -> Forecast:
+        """Describe the decode batches of the coming schedules."""
+        running = self.running
+        return Forecast([(len(running), sum([sequence.computed for sequence in running]) + len(running))])
+
+    def advance(self, steps: int, owed: int = 0, used_blocks: list[int] | None = None) -> tuple[int, int]:
+        """Pass `steps` completions and `owed + steps` schedules at once, as `horizon` has promised."""
+        if not owed:
+            ended = self.complete()
+            assert not ended, "a stretch never passes an end"
+        schedules = steps + owed
+        used = self._hold_blocks(schedules)
+        if used_blocks is not None:
+            used_blocks += used
+        begin = self.steps
+        self.steps += schedules
+        ahead = schedules
+        if self._samples_cache:
+            for sequence in self.running:
+                sequence.computed += 1
+            self.cache.sample(begin, self.running, schedules, len(self.running))
+            ahead -= 1
+        for sequence in self.running:
+            sequence.computed += ahead
+        if schedules > 1:
+            self._give_tokens(begin, schedules - 1)
+        self.preempted = []
+        batch = Batch(self.steps - 1)
+        batch.decoders = self.running[:]
+        self._in_flight.append(batch)
+        return used[0], used[-1]
+
+    def _give_tokens(self, begin: int, count: int) -> None:
+        """Give all who run a token from each of `count` steps, the first of which is `begin`."""
+        order = self.order
+        for sequence in self.running:
+            if sequence.token_steps is None and begin == sequence.first_token_step + sequence.outputs:
+                sequence.outputs += count
+                sequence.known += count
+            else:
+                for step in range(begin, begin + count):
+                    sequence.note_tokens(step, 1)
+            if order is not None:
+                order.served(sequence, count)
+
+    def _hold_blocks(self, schedules: int) -> list[int]:
+        """Take the blocks of coming decode steps and publish what they fill; returns those in use after each.
+
+        Within a step all are taken before any is published, as `decode` does.
+        """
+        cache, pool = self.cache, self.pool
+        usable = pool.num_blocks - 1
+        coming = self._takers()
+        takers = next(coming)
+        used = []
+        for index in range(schedules):
+            for sequence in takers:
+                tokens = sequence.computed + index
+                cache.grow(sequence, tokens, tokens + 1)
+            takers = next(coming)
+            for sequence in takers:
+                if sequence.shared_limit:
+                    cache.publish(sequence, sequence.computed + index + 1)
+            used.append(usable - pool.num_free)
+        return used

@@ -1,0 +1,67 @@
+"""Every KV cache under the kinds that take any: jumps equal steps, on random scenarios that share prefixes."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from random_scenarios import build_scenario, check
+
+SCENARIOS = 60
+GROUP = 20
+KINDS = ["sarathi", "vllm-v0", "vllm-v0", "static", "dynamic"]
+POLICIES = ["lru", "lfu", "mru", "slru", "tlru", "ttl", "cost", "s3-fifo"]
+
+
+def build(seed: int, *, tiers: bool) -> dict[str, Any]:
+    """Return a random scenario whose engines have a radix tree, or tiers behind either cache."""
+    scenario = build_scenario(seed)
+    draw = random.Random(seed)
+    engine = scenario["pools"][0]["engine"]
+    engine |= {"kind": draw.choice(KINDS), "speculative": None, "async_scheduling": None}
+    engine["enable_prefix_caching"] = draw.random() < 0.9
+    if engine["kind"] == "vllm-v0":
+        engine["options"] = {"preemption_mode": draw.choice(["recompute", "swap"]), "swap_space": 0.2}
+    cache: dict[str, Any] = {"kind": draw.choice(["paged", "radix"]) if tiers else "radix"}
+    if cache["kind"] == "radix":
+        cache["eviction"] = draw.choice(POLICIES)
+        if cache["eviction"] == "ttl":
+            cache["options"] = {"ttl_s": 0.3}
+    if tiers:
+        modes = ["through", "second_use", "through" if cache["kind"] == "paged" else "back"]
+        host = {"name": "host", "capacity_gib": draw.choice([0.01, 0.1]), "write": draw.choice(modes)}
+        disk = {"name": "nvme", "capacity_gib": 1, "write": draw.choice(["through", "back"])}
+        disk |= {"read_gb_per_s": draw.choice([1.0, 50.0]), "latency_s": 1e-4}
+        cache |= {"tiers": [host, disk][: draw.choice([1, 2])], "chunk_tokens": draw.choice([8, 32])}
+        cache["fetch"] = draw.choice(["always", "faster"])
+    engine["kv_cache"] = cache
+    workload = scenario["workload"]
+    if "sessions" not in workload:
+        workload["prefixes"] = {"groups": 3, "tokens": 60}
+    return scenario
+
+
+@pytest.mark.parametrize("first", range(0, SCENARIOS, GROUP))
+def test_radix_jumping_equals_stepping(first: int) -> None:
+    hits = stretched = 0.0
+    for seed in range(first, first + GROUP):
+        result = check(build(seed, tiers=False))
+        hits += result.summary["prefix_cache_hit_rate"] or 0
+        stretched += sum(steps for log in result.steps for steps in log.steps if steps > 1)
+    assert hits > 1
+    assert stretched > 500, "hardly any stretch was passed: the comparison shows nothing"
+
+
+@pytest.mark.parametrize("first", range(0, SCENARIOS, GROUP))
+def test_tiers_jumping_equals_stepping(first: int) -> None:
+    read = 0
+    stretched = 0
+    for seed in range(first, first + GROUP):
+        result = check(build(seed, tiers=True))
+        tiers = result.summary["kv_tiers"]
+        assert all(0 <= tier["hit_rate"] <= 1 for tier in tiers.values())
+        read += sum(tier["read_bytes"] for tier in tiers.values())
+        stretched += sum(steps for log in result.steps for steps in log.steps if steps > 1)
+    assert read > 0
+    assert stretched > 500, "hardly any stretch was passed: the comparison shows nothing"
