@@ -6,6 +6,7 @@ STAMP := $(VENV)/.installed
 OUT ?= build/quickstart
 DATA ?= $(or $(SIMSERVE_DATA),../shared/data)
 DATE ?= $(shell date -u +%F)
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-slow calibration validate compile bench format clean
@@ -31,8 +32,8 @@ test: $(STAMP) ## Set up and pass the tests: style, types, behaviour.
 test-slow: $(STAMP) ## The tests that take minutes.
 	$(BIN)/python -m pytest -m slow
 
-calibration: $(STAMP) ## Fit hardware/calibration/*.yaml again, from the tables in DATA/kernels.
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/simserve calibrate fit $(DATA)/kernels --hardware all --out hardware/calibration --date $(DATE) --provenance "measured kernels of aiconfigurator, Vidur, LLMServingSim, InferSim, LLMCompass and apex_plus"
+calibration: $(STAMP) ## Fit hardware/calibration/*.yaml again, from the tables in DATA/kernels, in WORKERS processes.
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/simserve calibrate fit $(DATA)/kernels --hardware all --workers $(WORKERS) --out hardware/calibration --date $(DATE) --provenance "measured kernels of aiconfigurator, Vidur, LLMServingSim, InferSim, LLMCompass and apex_plus"
 
 validate: $(STAMP) ## Simulate the real servers of DATA/e2e and compare. VALIDATE='--html build/validate' draws.
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/simserve validate $(DATA)/e2e/*/ $(VALIDATE)

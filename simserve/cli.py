@@ -52,6 +52,13 @@ class Catalog(StrEnum):
     TRACES = "traces"
 
 
+class Where(StrEnum):
+    """Where the runs of a study take place."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 class Pricing(StrEnum):
     """Where `validate` takes step times from."""
 
@@ -256,6 +263,52 @@ def validate(
         html=html,
         strict=strict,
     )
+
+
+@app.command(epilog="Example: simserve sweep sweep.yaml --out build/sweep")
+def sweep(
+    file: Annotated[str, typer.Argument(metavar="SWEEP.yaml", help="The base scenario and its axes.")],
+    out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the results; an earlier sweep goes on.")],
+    executor: Annotated[Where, typer.Option(help="Where the points run.")] = Where.LOCAL,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes of this machine; without it one a core.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="An existing Ray cluster (--executor ray); without it one of our own.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the points and run none.")] = False,
+    json: Json = False,
+) -> None:
+    """Run a scenario along axes, in parallel; a sweep that was stopped goes on where it was."""
+    from simserve.sweep_cli import sweep_scenarios
+
+    sweep_scenarios(
+        file, out, executor=executor.value, workers=workers, address=address, as_json=json, dry_run=dry_run
+    )
+
+
+@app.command(epilog="Example: simserve capacity quickstart --slo 'ttft_p90<=1s, tpot_p99<=50ms'")
+def capacity(
+    scenario: Annotated[str, typer.Argument(help="Scenario file, or the name of a shipped one.")],
+    slo: Annotated[
+        str,
+        typer.Option(
+            metavar="TERMS",
+            help="What must hold: {ttft,tpot,itl,e2el}_{mean,p50,p90,p95,p99}<=TIME, "
+            "slo_attainment>=SHARE; separated by commas.",
+        ),
+    ],
+    overrides: Overrides = None,
+    tolerance: Annotated[
+        float, typer.Option(min=1e-4, max=1.0, help="How far above the result a rate that fails may be.")
+    ] = 0.02,
+    seeds: Annotated[int, typer.Option(min=1, help="Searches, one a seed; gives an interval.")] = 1,
+    json: Json = False,
+) -> None:
+    """Find the highest request rate at which a scenario keeps its objectives."""
+    from simserve.capacity_cli import print_capacity
+
+    print_capacity(scenario, overrides or [], slo, tolerance=tolerance, seeds=seeds, as_json=json)
 
 
 @app.command(epilog="Example: simserve report out --html out.html --perfetto out.json.gz")

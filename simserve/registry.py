@@ -13,7 +13,7 @@ from simserve.errors import InputError, UnknownNameError
 
 _POLICIES: dict[str, dict[str, Any]] = {}
 # Modules whose import registers the built-in policies of a kind; imported on first use, so that
-# `simserve --help` pays for none of them.
+# `simserve --help` pays for none of them. One that is called like its policy is imported for that alone.
 _BUILTIN_MODULES: dict[str, tuple[str, ...]] = {
     "engine": (
         "simserve.scheduler.vllm",
@@ -76,9 +76,15 @@ def lookup(kind: str, name: str) -> Any:
     """
     if ":" in name:
         return _import_policy(kind, name)
-    valid = names(kind)
-    if name not in valid:
-        raise UnknownNameError(kind, name, valid)
+    if name not in _POLICIES.get(kind, {}):
+        own = name.replace("-", "_")
+        for module in _BUILTIN_MODULES.get(kind, ()):
+            if module.rpartition(".")[2] == own:
+                importlib.import_module(module)
+    if name not in _POLICIES.get(kind, {}):
+        valid = names(kind)
+        if name not in valid:
+            raise UnknownNameError(kind, name, valid)
     return _POLICIES[kind][name]
 
 

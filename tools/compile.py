@@ -44,6 +44,8 @@ HOT = (
     "scheduler/config.py",
     "scheduler/contract.py",
     "scheduler/sequence.py",
+    "scheduler/sglang/decoders.py",
+    "scheduler/sglang/row.py",
     "scheduler/vllm/*.py",
     "engine/clock.py",
     "engine/instance.py",

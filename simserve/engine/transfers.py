@@ -20,8 +20,8 @@ class TransferClock:
     Args:
         pcie_bytes_per_s: PCIe's rate in one direction.
         memory_bytes_per_s: The memory's rate; a copy reads and writes.
-        tiers: (bytes per second, latency in seconds) of the path from each tier behind the GPU; the latency of
-            those that are read over PCIe is not asked for.
+        tiers: (bytes per second, latency in seconds) of the path from each tier behind the GPU; not asked for
+            those that are read over PCIe.
     """
 
     def __init__(
@@ -34,6 +34,8 @@ class TransferClock:
         self._bytes_per_ns += [bytes_per_s / 1e9 for bytes_per_s, _ in tiers]
         self._latency_ns = [0.0] * FIRST_TIER + [latency_s * 1e9 for _, latency_s in tiers]
         self._free = [0] * len(self._bytes_per_ns)
+        # When what has a ticket lands, until somebody has waited for it.
+        self._landings: dict[int, int] = {}
 
     def duration_ns(self, transfer: Transfer) -> int:
         """Return how long a transfer takes that nothing else delays."""
@@ -46,7 +48,11 @@ class TransferClock:
         landed = now_ns
         for transfer in transfers:
             begin = max(now_ns, self._free[transfer.path])
+            if transfer.awaited and transfer.ticket >= 0:
+                begin = max(begin, self._landings.pop(transfer.ticket, 0))
             self._free[transfer.path] = end = begin + self.duration_ns(transfer)
             if transfer.awaited:
                 landed = max(landed, end)
+            elif transfer.ticket >= 0:
+                self._landings[transfer.ticket] = max(end, self._landings.get(transfer.ticket, 0))
         return landed

@@ -28,7 +28,7 @@ class TierPlan:
         own_paths: For each tier whether it is read over a path of its own, and not over PCIe with the swaps.
         bytes_per_token: KV bytes of a token on all GPUs of the engine.
         gpus: How many share these bytes evenly, each with paths of its own.
-        chunk_tokens, recompute_s: See `tiers.TierStack` and `tiered_cache.TieredCache`.
+        chunk_tokens, recompute_s, prefetch: See `tiers.TierStack` and `tiered_cache.TieredCache`.
     """
 
     specs: tuple[TierSpec, ...]
@@ -37,6 +37,7 @@ class TierPlan:
     gpus: int = 1
     chunk_tokens: int = 256
     recompute_s: RecomputeTime | None = None
+    prefetch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,4 +88,4 @@ class CachePlan:
                 "it drops; expected through or second_use with 'paged'"
             )
         stack = TierStack(tiers.specs, tiers.bytes_per_token, tiers.chunk_tokens)
-        return TieredCache(cache, stack, tiers.recompute_s)
+        return TieredCache(cache, stack, tiers.recompute_s, prefetch=tiers.prefetch)

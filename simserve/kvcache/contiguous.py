@@ -188,14 +188,6 @@ class ContiguousCache:
         moved, self._moved = self._moved, 0
         return moved
 
-    def count_cached(self, tables: Iterable[Table]) -> int:
-        """Return 0: nothing is cached."""
-        return 0
-
-    def common_prefix_blocks(self, table: Table, holders: int) -> int:
-        """Return 0: nothing is shared."""
-        return 0
-
     def check_integrity(self, tables: Iterable[Holder]) -> None:
         """Check that regions and holes tile the memory and that the sums are right. Raises IntegrityError."""
         self._allocator.check_integrity()

@@ -16,8 +16,8 @@ from simserve.metrics.record import RequestLog, StepLog
 def requests_table(log: RequestLog, columns: RequestColumns) -> pa.Table:
     """Return a row a request, in the order of the log; times that do not exist are null.
 
-    `instance` is the number of the engine, `rank` its data-parallel rank: each rank is an engine with a number
-    of its own. Both are -1 for a request that never reached one.
+    `instance` is the number of the engine, `rank` its data-parallel rank: each rank is an engine with a
+    number of its own. Both are -1 for a request that never reached one.
     `tpot_s` is null for completed requests of one token.
     """
     first_token = columns.first_token_ns()

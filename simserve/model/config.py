@@ -13,11 +13,12 @@ from simserve.model.families import FAMILIES, LLAMA_LIKE, Family
 from simserve.model.layers import expert_layers, max_model_len, window_layers
 from simserve.model.shape import ModelShape
 
-# What GPT-2's generation of configs calls the same things.
+# What GPT-2's generation of configs, and Falcon's, call the same things.
 _OLD_KEYS = {
     "hidden_size": ("n_embed", "n_embd"),
     "num_hidden_layers": ("n_layer",),
     "num_attention_heads": ("n_head",),
+    "num_key_value_heads": ("num_kv_heads",),
 }
 # Keys of layers that are no attention: their state does not grow with the context.
 _RECURRENT_KEYS = ("ssm_cfg", "mamba_d_state", "state_size", "linear_num_key_heads", "attn_layer_period")

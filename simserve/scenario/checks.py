@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from simserve.registry import lookup
-from simserve.scenario.engine_kind import fixed_values, takes_options
+from simserve.scenario.engine_kind import fixed_values, foreign_options, takes_options
 from simserve.scenario.kv_cache_schema import KVCache
 from simserve.scenario.order_build import unread_keys
 from simserve.scenario.schema import Cost, Engine, Pool, Router, Scenario
@@ -24,7 +24,7 @@ _COST_TERMS_READ = {
 }
 
 # Keys of `kv_cache` that each kind of cache reads.
-_TIER_KEYS = ("tiers", "chunk_tokens", "fetch")
+_TIER_KEYS = ("tiers", "chunk_tokens", "prefetch", "fetch")
 _CACHE_KEYS_READ = {
     "paged": _TIER_KEYS,
     "radix": ("eviction", "options", *_TIER_KEYS),
@@ -62,6 +62,9 @@ def _check_engine(engine: Engine, path: str, cost: Cost) -> Iterator[str]:
             yield f"{path}.{key} means nothing for kind {engine.kind!r}"
     if engine.options and not takes_options(engine):
         yield f"{path}.options is for engines of your own; kind {engine.kind!r} does not read it"
+    elif engine.options:
+        for name in foreign_options(engine):
+            yield f"{path}.options.{name} means nothing for kind {engine.kind!r}"
     if engine.order is not None:
         for key in unread_keys(engine.order):
             yield f"{path}.order.{key} means nothing for order {engine.order.policy!r}"
@@ -89,8 +92,10 @@ def _check_cache(cache: KVCache, path: str, engine: Engine) -> Iterator[str]:
         if key != "kind" and key not in read:
             owner = f"kv_cache {cache.kind or 'paged'!r}" if takes_any else f"kind {engine.kind!r}"
             yield f"{path}.{key} means nothing for {owner}"
-        elif key in ("chunk_tokens", "fetch") and not cache.tiers:
+        elif key in _TIER_KEYS[1:] and not cache.tiers:
             yield f"{path}.{key} means nothing without tiers"
+        elif key == "prefetch" and len(cache.tiers) == 1:
+            yield f"{path}.prefetch means nothing with one tier"
     if "tiers" in read and cache.tiers and not engine.enable_prefix_caching:
         yield f"{path}.tiers keep prefixes although enable_prefix_caching is false"
 

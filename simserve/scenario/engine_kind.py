@@ -57,8 +57,8 @@ def _check_own_cache(kind: str, cache: KVCache, own: str) -> None:
     if cache.kind not in (None, own):
         takers = [name for name in names("engine") if getattr(lookup("engine", name), "takes_cache", False)]
         raise InputError(
-            f"kv_cache {cache.kind!r} does not work with engine kind {kind!r}, which has one of its own ({own}); "
-            f"expected no kv_cache, or one of the kinds {', '.join(takers)}"
+            f"kv_cache {cache.kind!r} does not work with engine kind {kind!r}, which has one of its own "
+            f"({own}); expected no kv_cache, or one of the kinds {', '.join(takers)}"
         )
 
 
@@ -70,6 +70,21 @@ def kinds_with_order() -> list[str]:
 def takes_options(engine: Engine) -> bool:
     """Return whether a kind has options of its own: every class of the user's may, others declare them."""
     return ":" in engine.kind or bool(getattr(lookup("engine", engine.kind), "option_defaults", {}))
+
+
+def own_options(engine: Engine) -> dict[str, Any]:
+    """Return the options that reach the kind's class: all but those that only other kinds have."""
+    foreign = foreign_options(engine)
+    return {name: value for name, value in engine.options.items() if name not in foreign}
+
+
+def foreign_options(engine: Engine) -> list[str]:
+    """Return the options that mean nothing to a kind, but to another one; a class of the user's has all."""
+    if ":" in engine.kind:
+        return []
+    options = {name: getattr(lookup("engine", name), "option_defaults", {}) for name in names("engine")}
+    known = {option for of_kind in options.values() for option in of_kind}
+    return [name for name in engine.options if name in known and name not in options[engine.kind]]
 
 
 def memory_shape(engine: Engine, shape: ModelShape) -> ModelShape:

@@ -22,7 +22,7 @@ from simserve.metrics.pools import PoolInfo
 from simserve.metrics.record import StepLog
 from simserve.model.shape import ModelShape
 from simserve.registry import lookup
-from simserve.scenario.engine_kind import takes_options
+from simserve.scenario.engine_kind import own_options, takes_options
 from simserve.scenario.engine_schema import Engine
 from simserve.scheduler.config import SchedulerConfig
 from simserve.scheduler.contract import Scheduler
@@ -48,7 +48,7 @@ class EnginePlan:
     def build_scheduler(self, *, jump: bool) -> Scheduler:
         """Return a scheduler of the engine's kind, with an empty KV pool."""
         kind = lookup("engine", self.engine.kind)
-        options = self.engine.options if takes_options(self.engine) else {}
+        options = own_options(self.engine) if takes_options(self.engine) else {}
         _check_options(kind, options)
         scheduler: Scheduler = kind(self.config, jump=jump, **options)
         return scheduler

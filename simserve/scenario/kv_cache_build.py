@@ -63,6 +63,7 @@ def plan_cache(
             gpus=gpus,
             chunk_tokens=section.chunk_tokens,
             recompute_s=_RecomputeTime(timers) if section.fetch == "faster" else None,
+            prefetch=section.prefetch,
         )
     plan = CachePlan(
         section.kind or "paged",

@@ -40,9 +40,10 @@ class KVCache(Section):
 
     kind: Literal["paged", "radix", "sharded"] | None = Field(
         default=None,
-        description="null: the engine kind's own, else paged. paged: blocks found by chained hashes, dropped as "
-        "vLLM does. radix: SGLang's tree, its tokens in pages of block_size. sharded: each sequence's blocks go "
-        "round the GPUs that share it (decode_context_parallel_size) one by one; prefixes are not reused.",
+        description="null: the engine kind's own, else paged. paged: blocks found by chained hashes, dropped "
+        "as vLLM does. radix: SGLang's tree, its tokens in pages of block_size. sharded: each sequence's "
+        "blocks go round the GPUs that share it (decode_context_parallel_size) one by one; prefixes are not "
+        "reused.",
     )
     placement: Literal["aligned", "rotate", "least_used"] = Field(
         default="aligned",
@@ -62,6 +63,10 @@ class KVCache(Section):
         default=(), description="Memory behind the GPU's, the nearest first."
     )
     chunk_tokens: PositiveInt = Field(default=256, description="Tokens that tiers keep and move as one.")
+    prefetch: bool = Field(
+        default=False,
+        description="Bring what the other tiers hold of a request into the first one as soon as it comes.",
+    )
     fetch: Literal["faster", "always"] = Field(
         default="faster",
         description="Fetch what lies in a tier if that takes less time than computing it again, or always.",

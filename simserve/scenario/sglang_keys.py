@@ -23,7 +23,7 @@ from simserve.engine.sglang_profile import (
     default_chunked_prefill_size,
     default_mem_fraction_static,
 )
-from simserve.errors import InputError, UnknownNameError
+from simserve.errors import UnknownNameError
 from simserve.registry import lookup
 from simserve.scenario.engine_schema import Engine
 from simserve.scheduler.sglang.options import OPTION_DEFAULTS
@@ -45,17 +45,12 @@ def resolve_sglang(engine: Engine, accelerator: Accelerator, seed: int) -> Engin
         seed: Of the scenario.
 
     Raises:
-        InputError: For unknown options, and what SGLang's scheduler is not simulated with.
+        UnknownNameError: For unknown options.
     """
     given = engine.options
     for name in given:
         if name not in OPTION_DEFAULTS:
             raise UnknownNameError("option of engine kind 'sglang'", name, OPTION_DEFAULTS)
-    if engine.pipeline_parallel_size > 1:
-        raise InputError(
-            "pipeline_parallel_size: kind 'sglang' is simulated without pipeline stages; use "
-            "tensor_parallel_size, or kind vllm"
-        )
     options = dict(OPTION_DEFAULTS) | {"random_seed": seed} | _from_common_keys(engine) | given
     if options["chunked_prefill_size"] == "default":
         options["chunked_prefill_size"] = default_chunked_prefill_size(accelerator.memory_bytes)
@@ -108,7 +103,8 @@ def _to_common_keys(engine: Engine, options: dict[str, Any], accelerator: Accele
         "max_num_batched_tokens": tokens,
         "enable_chunked_prefill": True,
         "enable_prefix_caching": not options["disable_radix_cache"],
-        "async_scheduling": not options["disable_overlap_schedule"],
+        # A pipeline's batches in flight hold different requests.
+        "async_scheduling": not options["disable_overlap_schedule"] and engine.pipeline_parallel_size == 1,
     }
     if options["max_total_tokens"] is not None:
         keys["num_gpu_blocks_override"] = options["max_total_tokens"] // page_size + 1

@@ -43,12 +43,15 @@ class Transfer(NamedTuple):
         size_bytes: Bytes of one rank; all ranks move theirs at the same time.
         copies: Pieces of memory that are copied one by one.
         awaited: Whether the step's kernels wait for it.
+        ticket: Of one that is not awaited: a number by which one that comes later can wait for it; -1: none.
+            Of one that is awaited: what must have landed before it begins.
     """
 
     path: int
     size_bytes: int
     copies: int = 1
     awaited: bool = True
+    ticket: int = -1
 
 
 class Batch:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from simserve.scheduler.accounting import RequestBook
+from simserve.scheduler.accounting import Accounting
 from simserve.scheduler.batch import Batch, Forecast
 from simserve.scheduler.config import SchedulerConfig
 from simserve.scheduler.sequence import Sequence
@@ -16,7 +16,7 @@ from simserve.scheduler.sequence import Sequence
 EMPTY, SEATS, MEMORY, OTHER = range(4)
 
 
-class DecodeStretch(RequestBook):
+class DecodeStretch(Accounting):
     """The part of the contract that promises: `horizon`, `forecast`, `advance`.
 
     A policy allows stretches by overriding `decode_batch_stays`.

@@ -6,7 +6,6 @@ what the paper leaves open is as in its code (github.com/LLMServe/FastServe, `fa
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from heapq import merge
 from itertools import islice
 from typing import Any, ClassVar
@@ -17,7 +16,7 @@ from simserve.registry import register
 from simserve.scheduler.base import BaseScheduler
 from simserve.scheduler.batch import FROM_HOST, Transfer
 from simserve.scheduler.config import SchedulerConfig
-from simserve.scheduler.feedback_queue import FeedbackQueue, Job
+from simserve.scheduler.feedback_queue import FeedbackQueue, Job, join_level
 from simserve.scheduler.sequence import RUNNING, Sequence
 from simserve.scheduler.swapping import SwappingScheduler
 from simserve.workload.request import Request
@@ -95,22 +94,9 @@ class FastServeScheduler(SwappingScheduler):
 
     def add(self, request: Request, arrival_order: float, arrived_ns: int = 0) -> Sequence:
         """Queue a request on the level whose quantum covers its prompt."""
-        level = 0
-        prefill_ns = self._prefill_ns(request.prompt_tokens)
-        while self._quantum_ns << level < prefill_ns:
-            level += 1
+        level = join_level(self.config.prefill_profile, request.prompt_tokens, self._quantum_ns)
         self._jobs[request.id] = Job(level, arrived_ns)
         return super().add(request, arrival_order, arrived_ns)
-
-    def _prefill_ns(self, tokens: int) -> float:
-        """Return how long a prompt takes alone, between the profile's points on a line."""
-        profile = self.config.prefill_profile
-        if not profile:
-            return 0.0
-        right = min(max(1, bisect_left(profile, (tokens, 0.0))), len(profile) - 1)
-        (low, first_s), (high, last_s) = profile[max(0, right - 1)], profile[right]
-        share = (tokens - low) / (high - low) if high > low else 0.0
-        return (first_s + (last_s - first_s) * share) * 1e9
 
     # -- the decision --------------------------------------------------------------------------------------
 
@@ -187,8 +173,7 @@ class FastServeScheduler(SwappingScheduler):
         for sequence in [each for each in self.ready() if each.request.id not in keeps]:
             self._park(sequence)
         need = sum(self._blocks_of_next_step(each) for each in chosen)
-        others = [each for key, each in self._parked.items() if key not in keeps]
-        others.sort(key=self.waiting.rank)
+        others = self._list_others(keeps)
         has_swapped = False
         while others and need + self._reserve > self.pool.num_free:
             self._offload(others.pop(), awaited=need > self.pool.num_free)
@@ -202,6 +187,11 @@ class FastServeScheduler(SwappingScheduler):
                 self._offload(last)
                 has_swapped = True
         return has_swapped
+
+    def _list_others(self, keeps: set[int]) -> list[Sequence]:
+        """Return, the highest rank first, those that keep blocks without a seat, but for `keeps`."""
+        others = [each for request_id, each in self._parked.items() if request_id not in keeps]
+        return sorted(others, key=self.waiting.rank)
 
     def _blocks_of_next_step(self, sequence: Sequence) -> int:
         size = self.cache.block_size

@@ -9,6 +9,8 @@ from simserve.scheduler.sequence import Sequence
 
 # What a queue is sorted by: when a request came to the level (ns), its arrival, its id.
 Place = tuple[int, float, int]
+# (prompt tokens, seconds)
+Profile = tuple[tuple[int, float], ...]
 
 
 class Job:
@@ -45,6 +47,26 @@ class Job:
     def promote(self) -> None:
         """Put it first on the highest level."""
         self.level = self.joined_ns = self.served_ns = 0
+
+
+def join_level(profile: Profile, prompt_tokens: int, quantum_ns: int) -> int:
+    """Return the highest level whose quantum covers a prompt (skip-join).
+
+    Args:
+        profile: Lengths of prompts and the seconds that each takes, rising; between them the time is on a
+            line, and without any it is nothing.
+        prompt_tokens: The prompt's length.
+        quantum_ns: The quantum of level 0; each further one's is twice as long.
+    """
+    prefill_ns, level = 0, 0
+    if profile:
+        right = min(max(1, bisect_left(profile, (prompt_tokens, 0.0))), len(profile) - 1)
+        (low, first_s), (high, last_s) = profile[max(0, right - 1)], profile[right]
+        share = (prompt_tokens - low) / (high - low) if high > low else 0.0
+        prefill_ns = round((first_s + (last_s - first_s) * share) * 1e9)
+    while quantum_ns << level < prefill_ns:
+        level += 1
+    return level
 
 
 class FeedbackQueue:

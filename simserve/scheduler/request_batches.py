@@ -42,8 +42,8 @@ class RequestBatching(BaseScheduler):
     def __init__(self, config: SchedulerConfig, *, jump: bool = True, **options: Any) -> None:
         super().__init__(config, jump=jump, **options)
         self.padding_tokens = 0
-        # Of the batch that runs: its seats, its padded prompt, the tokens that each seat has computed, and the
-        # step in which the longest output ends, whoever gives up meanwhile.
+        # Of the batch that runs: its seats, its padded prompt, the tokens that each seat has computed, and
+        # the step in which the longest output ends, whoever gives up meanwhile.
         self._rows = 0
         self._padded = 0
         self._computed = 0

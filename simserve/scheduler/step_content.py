@@ -97,20 +97,23 @@ class StepContent(DecodeStretch):
             batch.transfers = [*(batch.transfers or ()), Transfer(ON_DEVICE, size_bytes)]
 
     def _move_between_tiers(self, batch: Batch) -> None:
-        """Let the step wait for what is fetched; what is stored only keeps the path to the host busy."""
+        """Let the step wait for what is fetched; what is stored or prefetched only keeps its path busy."""
         plan = self.config.cache
         assert plan is not None
         assert plan.tiers is not None
         gpus = plan.tiers.gpus
         transfers = list(batch.transfers or ())
         names = [spec.name for spec in plan.tiers.specs]
-        for source, target, size_bytes in self.cache.take_moves():
+        for (source, target, size_bytes), ticket in self.cache.take_moves():
             size_bytes = -(-size_bytes // gpus)
-            if target == GPU:
-                tier = names.index(source)
-                path = FIRST_TIER + tier if plan.tiers.own_paths[tier] else FROM_HOST
-                transfers.append(Transfer(path, size_bytes))
-            elif source == GPU:
+            if source == GPU:
                 transfers.append(Transfer(TO_HOST, size_bytes, awaited=False))
+                continue
+            tier = names.index(source)
+            path = FIRST_TIER + tier if plan.tiers.own_paths[tier] else FROM_HOST
+            if target == GPU:
+                transfers.append(Transfer(path, size_bytes, ticket=ticket))
+            elif ticket >= 0 and path != FROM_HOST:
+                transfers.append(Transfer(path, size_bytes, awaited=False, ticket=ticket))
         if transfers:
             batch.transfers = transfers

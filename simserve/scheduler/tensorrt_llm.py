@@ -8,8 +8,7 @@ The rules are those of its C++ batch manager as of release 1.0 (`cpp/tensorrt_ll
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from heapq import merge
+from itertools import islice
 from typing import Any, ClassVar
 
 from simserve.errors import InputError, UnknownNameError
@@ -17,6 +16,7 @@ from simserve.kvcache.prefix_keys import key_spans, token_segments
 from simserve.registry import register
 from simserve.scheduler.base import BaseScheduler
 from simserve.scheduler.config import SchedulerConfig
+from simserve.scheduler.context_chunks import cut_equally, cut_in_order
 from simserve.scheduler.decode_stretch import MEMORY, OTHER, SEATS
 from simserve.scheduler.sequence import RUNNING, Sequence
 
@@ -62,11 +62,15 @@ class TensorRTLLMScheduler(BaseScheduler):
                 "expected a larger budget, or enable_chunked_prefill: false"
             )
         self._never_evicts = self.options["capacity_scheduler_policy"] == "GUARANTEED_NO_EVICT"
-        self._progresses_equally = self.options["context_chunking_policy"] == "EQUAL_PROGRESS"
+        # Whether somebody could have begun in this step, but waits for another one's blocks.
+        self._awaits_hits = False
 
     def decide(self) -> None:
         """Choose for whom there are blocks, then fill the step with them."""
+        self._awaits_hits = False
         self._fill(self._fit_to_the_end() if self._never_evicts else self._fit_next_step())
+        if self._awaits_hits:
+            self.admission = OTHER
 
     def decode_batch_stays(self) -> bool:
         """A decode batch stays as long as nobody can join it."""
@@ -103,18 +107,20 @@ class TensorRTLLMScheduler(BaseScheduler):
     def _fit_next_step(self) -> list[Sequence]:
         """Return, in order of arrival, those whose next step fits; the latest started are paused for it."""
         fitting: list[Sequence] = []
-        needed = 0
+        needed = joining = 0
         computing = self._blocks_being_computed()
         coming = deque(self._by_rank())
         while coming:
             sequence = coming[0]
-            if sequence.status != RUNNING and self._waits_for_hit(sequence, computing):
+            joins = sequence.status != RUNNING
+            if joins and self._waits_for_hit(sequence, computing):
                 coming.popleft()
                 continue
             need = needed + self._blocks_of_next_step(sequence)
-            has_seat = len(fitting) < self.config.max_num_seqs
+            has_seat = not joins or len(self.running) + joining < self.config.max_num_seqs
             if has_seat and need <= self.pool.num_free:
                 needed = need
+                joining += joins
                 fitting.append(coming.popleft())
                 continue
             last = next((each for each in reversed(coming) if self._can_pause(each)), None)
@@ -126,11 +132,9 @@ class TensorRTLLMScheduler(BaseScheduler):
             self.preempt(last)
         return fitting
 
-    def _by_rank(self) -> Iterable[Sequence]:
-        """Return those that may run, by arrival, or in the queue's order if it has one."""
-        most = self.config.max_num_seqs
-        waiting = [sequence for sequence, _ in zip(self.waiting, range(most), strict=False)]
-        return merge(sorted(self.running, key=self._rank), waiting, key=self._rank)
+    def _by_rank(self) -> list[Sequence]:
+        """Return those that run and the first of the queue, by arrival, or as the queue is ordered."""
+        return sorted([*self.running, *islice(self.waiting, self.config.max_num_seqs)], key=self._rank)
 
     def _rank(self, sequence: Sequence) -> tuple[Any, float, int]:
         key = None if self.order is None else self.order.key(sequence)
@@ -179,6 +183,7 @@ class TensorRTLLMScheduler(BaseScheduler):
             return False
         key = self._missing_block(sequence)
         if key in computing:
+            self._awaits_hits = True
             return True
         if key is not None:
             computing.add(key)
@@ -211,6 +216,7 @@ class TensorRTLLMScheduler(BaseScheduler):
             elif self.config.enable_chunked_prefill:
                 prompts.append(sequence)
             elif sequence.known > budget or not self._begin(sequence, sequence.known):
+                self.admission = OTHER
                 break
             else:
                 budget -= sequence.known  # hits count too
@@ -230,21 +236,5 @@ class TensorRTLLMScheduler(BaseScheduler):
         if sum(left) <= budget:
             return left
         self.admission = OTHER
-        size = self.cache.block_size
-        if not self._progresses_equally:
-            chunks = []
-            for tokens in left:
-                chunks.append(tokens if tokens <= budget else budget // size * size)
-                budget -= chunks[-1]
-            return chunks
-        chunks = [0] * len(left)
-        grows = True
-        while grows:
-            grows = False
-            for number, tokens in enumerate(left):
-                more = min(size, tokens - chunks[number])
-                if 0 < more <= budget:
-                    chunks[number] += more
-                    budget -= more
-                    grows = True
-        return chunks
+        cut = cut_equally if self.options["context_chunking_policy"] == "EQUAL_PROGRESS" else cut_in_order
+        return cut(left, budget, self.cache.block_size)

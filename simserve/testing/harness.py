@@ -26,7 +26,7 @@ class Drive:
     Attributes:
         batches: The batches in order, with the iteration that scheduled them.
         finished: Request ids in the order in which they completed.
-        aborted: Request ids that were aborted while unfinished.
+        aborted: Request ids that were aborted while unfinished, or that the scheduler has given up itself.
         iterations: How many iterations it took.
         stretches: How many stretches were passed (see `drive`); their batches are not in `batches`.
         stretched: How many iterations lay in them.
@@ -133,6 +133,7 @@ class _Run:
 
     def _schedule(self) -> Batch | None:
         batch: Batch | None = self.scheduler.schedule(self.iteration * self.step_ns)
+        self.result.aborted += [sequence.request.id for sequence, _ in getattr(self.scheduler, "failed", ())]
         check_decision(self.scheduler, self.config, batch)
         self.in_flight.append(batch)
         if batch is not None:

@@ -112,14 +112,25 @@ def test_latency_over_pcie_grows_with_the_ranks() -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_the_form_takes_the_faster_of_its_two_algorithms(operation: str) -> None:
+def test_the_form_takes_the_fastest_of_its_three_algorithms(operation: str) -> None:
     form = CollectiveForm(operation)
     constants = {parameter.name: parameter.start for parameter in form.parameters}
     device = describe_device(load_hardware("h100-sxm"), "bfloat16")
     shapes = {"bytes": SIZES, "ranks": np.full_like(SIZES, 4), "across": np.zeros_like(SIZES)}
-    both = form.seconds(shapes, constants, device, warm=True)
-    short = form.seconds(shapes, {**constants, "long_s": 1.0}, device, warm=True)
-    long = form.seconds(shapes, {**constants, "short_s": 1.0}, device, warm=True)
-    assert both == pytest.approx(np.minimum(short, long))
-    assert both[0] == pytest.approx(short[0])
-    assert both[-1] == pytest.approx(long[-1])
+    best = form.seconds(shapes, constants, device, warm=True)
+    alone = []
+    for name in ("short", "middle", "long"):
+        slow = {f"{other}_s": 1.0 for other in ("short", "middle", "long") if other != name}
+        alone.append(form.seconds(shapes, {**constants, **slow}, device, warm=True))
+    assert best == pytest.approx(np.minimum.reduce(alone))
+    assert [best[0], best[-1]] == pytest.approx([alone[0][0], alone[2][-1]])
+
+
+def test_pairs_and_crowds_share_the_host_differently() -> None:
+    form, device = CollectiveForm(ALL_REDUCE), describe_device(load_hardware("l40s"), "bfloat16")
+    ranks = np.array([2.0, 4.0, 8.0])
+    shapes = {"bytes": np.full(3, 1e9), "ranks": ranks, "across": np.zeros(3)}
+    constants = {parameter.name: parameter.start for parameter in form.parameters}
+    even = form.seconds(shapes, constants, device, warm=True)
+    uneven = form.seconds(shapes, {**constants, "pair_speedup": 4.0, "crowding": 1.0}, device, warm=True)
+    assert uneven / even == pytest.approx([0.25, 1.0, 2.0], rel=0.01)

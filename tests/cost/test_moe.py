@@ -94,6 +94,28 @@ def test_neighbouring_batches_show_no_dip(tokens: int, ranks: int, skew: float) 
     assert double >= near
 
 
+def test_untuned_kernels_take_tall_tiles_as_soon_as_tokens_outnumber_the_experts() -> None:
+    shapes = shapes_of(np.array([128.0, 129.0, 16384.0]))
+    tuned, untuned = (
+        moe_form().seconds(shapes, {**CONSTANTS, "default_tiles": share}, H100, warm=False)
+        for share in (0.0, 1.0)
+    )
+    assert (untuned >= tuned).all()
+    # Eight picks an expert fill an eighth of a tile of 64 rows.
+    assert untuned[1] / tuned[1] > untuned[0] / tuned[0]
+    assert (np.diff(untuned) >= 0).all()
+
+
+@pytest.mark.parametrize(("ranks", "slower"), [(128, True), (64, False)])
+def test_a_lone_expert_reads_its_weights_slowly(ranks: int, slower: bool) -> None:
+    shapes = shapes_of(np.array([64.0]), moe_ep=ranks)
+    usual, slow = (
+        moe_form().seconds(shapes, {**CONSTANTS, "lone_share": share}, H100, warm=False)[0]
+        for share in (1.0, 0.2)
+    )
+    assert slow > 1.2 * usual if slower else slow == usual
+
+
 def test_a_warm_benchmark_is_no_slower_than_serving() -> None:
     shapes = shapes_of(TOKENS, moe_ep=64)
     warm, cold = (moe_form().seconds(shapes, CONSTANTS, H100, warm=warm) for warm in (True, False))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from simserve.cost.attention_prices import KernelAttention
 from simserve.cost.build import CostSpec, ExplainableTimer, build_timers
 from simserve.cost.context_parallel import ContextParallelAttention
 from simserve.cost.kernel_calibration import KernelCalibration
@@ -109,6 +112,25 @@ def test_what_the_ranks_exchange() -> None:
     assert asked[3] == ("all_gather", 512 * 16 * 128 * 2)
     # Beside a chunk the collectives are there already.
     assert priced.mixed_decode_s(three, thousand)[0] < whole[0] - 2.9e-3
+
+
+def test_a_decode_runs_the_heads_of_all_sharing_ranks_over_a_share_of_the_keys() -> None:
+    class NoLinks:
+        def seconds(self, operation: str, message_bytes: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.zeros_like(message_bytes)
+
+    book = KernelCalibration(load_hardware(H200, None))
+    operator = attention_operator(Parallelism(8, decode_context_parallel_size=2))
+    priced = ContextParallelAttention(operator, book, "hopper", NoLinks())  # type: ignore[arg-type]
+    alone = attention_operator(Parallelism(8))
+    assert (alone.heads, alone.kv_heads) == (8, 1)
+    gathered = KernelAttention(replace(alone, heads=16), book, "hopper")
+    many, contexts = np.array([512.0, 512.0]), np.array([2000.0, 8000.0])
+    assert priced.decode_s(many, contexts) == pytest.approx(gathered.decode_s(many, contexts / 2 + 0.25))
+    assert priced.kernel("decode") is not None
+    assert priced.decode_s(many, contexts) != pytest.approx(
+        KernelAttention(alone, book, "hopper").decode_s(many, contexts / 2 + 0.25), rel=1e-3
+    )
 
 
 def test_latent_attention_exchanges_latents_for_a_chunk_with_a_history() -> None:

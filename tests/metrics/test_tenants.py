@@ -120,7 +120,9 @@ def test_only_windows_count_at_whose_ends_several_tenants_wait() -> None:
     served = [{"tenant": "a", "finish_step": 49}, {"tenant": "b", "first_token_step": 50, "finish_step": 99}]
     alone = summary_of(make_requests(*served, *backlog("a")), make_steps(100))["fairness"]
     assert (alone["jain_index"], alone["mean_service_gap"]) == (None, None)
-    # b waits from second 40 on, until it is served: two windows of 5 s, in which a gets all.
+    # b waits from second 40 on and is served in second 50: it waits at both ends of one window, in which a
+    # gets two seconds of tokens, and at one end of two more.
+    early = {"tenant": "a", "finish_step": 41}
     late = {
         "tenant": "b",
         "arrival_ns": 40 * SECOND,
@@ -128,9 +130,10 @@ def test_only_windows_count_at_whose_ends_several_tenants_wait() -> None:
         "first_token_step": 50,
         "finish_step": 99,
     }
-    some = summary_of(make_requests(served[0], late, *backlog("a")), make_steps(100))["fairness"]
+    some = summary_of(make_requests(early, late, *backlog("a")), make_steps(100))["fairness"]
     assert some["jain_index"] == pytest.approx(0.5)
-    assert some["max_service_gap"] == pytest.approx(2 * 50 / 49)
+    assert some["mean_service_gap"] == some["max_service_gap"]
+    assert some["max_service_gap"] == pytest.approx(2 * 2 * 42 / 41 / 5)
 
 
 def test_a_run_without_any_time_has_no_windows() -> None:

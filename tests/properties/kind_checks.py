@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
+import memory_kind_checks
 from kind_loads import CHUNKED, STEP_NS, Decision, Journal, KindLoad, drive_kind
 
 from simserve.scheduler.sequence import Sequence
@@ -129,15 +130,27 @@ def _record(sequence: Sequence) -> tuple[object, ...]:
     return (*marks, sequence.preemptions, sequence.cached_tokens, steps, sequence.spans)
 
 
+def _may_overtake(kind: str, load: KindLoad) -> bool:
+    """Whether a kind lets somebody begin before an earlier one."""
+    if kind == "tensorrt-llm":  # who waits for a hit, or for room for a whole block
+        return load.config.enable_prefix_caching or load.config.enable_chunked_prefill
+    return kind == "fastserve"
+
+
 def check_all(kind: str, policy: type, load: KindLoad) -> Journal:
     """Drive a load and make every check that holds for the kind."""
     journal = drive_kind(policy, load)
     check_ends(journal)
-    check_arrival_order(journal)
-    check_work_goes_on(kind, journal)
-    if kind in ("sarathi", "vllm-v0"):
+    if not _may_overtake(kind, load):
+        check_arrival_order(journal)
+    if kind in memory_kind_checks.CHECKS:
+        if load.config.pipeline_parallel_size == 1:
+            memory_kind_checks.CHECKS[kind](journal)
+    elif kind in ("sarathi", "vllm-v0"):
+        check_work_goes_on(kind, journal)
         check_victims(journal)
     else:
+        check_work_goes_on(kind, journal)
         check_nobody_is_preempted(journal)
     if kind in ("static", "dynamic"):
         check_batches_stay_together(journal)

@@ -22,8 +22,26 @@ OPTIONS: dict[str, dict[str, list[Any]]] = {
     "orca": {"reserve": ["max", "max_tokens", "oracle"]},
     "static": {"max_wait_s": [0.0, 0.03, 0.2]},
     "dynamic": {"preferred_batch_size": [None, 1, (1, 2)], "max_queue_delay_s": [0.0, 0.03]},
+    "tensorrt-llm": {
+        "capacity_scheduler_policy": ["GUARANTEED_NO_EVICT", "MAX_UTILIZATION", "MAX_UTILIZATION"],
+        "context_chunking_policy": ["FIRST_COME_FIRST_SERVED", "EQUAL_PROGRESS"],
+    },
+    "lightllm": {
+        "length_estimate": ["history", "ema", "max_tokens"],
+        "router_max_wait_tokens": [1, 4, 7],
+        "router_max_new_token_len": [2, 20],
+        "router_token_ratio": [0.5, 2.0],
+    },
+    "fastserve": {
+        "base_quantum_s": [0.02, 0.05],
+        "starvation_threshold_s": [0.1, 3.0],
+        "starvation_period_steps": [7, 1000],
+        "proactive_offloading": [True, True, False],
+        "swap_space": [40 / 2**30, 400 / 2**30],
+    },
 }
 CHUNKED = ("sarathi",)
+CACHING = ("sarathi", "vllm-v0", "tensorrt-llm", "lightllm")
 
 
 @dataclass(frozen=True)
@@ -43,7 +61,13 @@ class Decision:
     Attributes:
         ran: Tokens of each request that ran; None if nothing did.
         admitted: Those that got their first seat.
-        waiting_tokens: Known tokens of the head of the queue, 0 if nobody waits.
+        head_known: Known tokens of the head of the queue, 0 if nobody waits.
+        promised: Blocks that those with a seat may still take, up to their max_tokens.
+        decoding: Those with a seat that are past their prompt, or end it in this step.
+        unstarted, parked, hosted: Of the waiting those that hold no KV entry, that keep their blocks, that
+            have them in host memory.
+        host_is_tight: Whether less than a tenth of the host's memory is free.
+        steps: Steps scheduled so far.
     """
 
     iteration: int
@@ -55,6 +79,14 @@ class Decision:
     head: Sequence | None
     free: int
     tokens: int
+    head_known: int
+    promised: int
+    decoding: list[int]
+    unstarted: list[int]
+    parked: list[int]
+    hosted: list[int]
+    host_is_tight: bool
+    steps: int
 
 
 @dataclass
@@ -76,16 +108,21 @@ def build_load(kind: str, seed: int) -> KindLoad:
     # A watermark and a spare block must leave room for the longest request.
     blocks = needed + 3 + needed // 50 + draw.choice([0, 2, needed // 2, needed, 3 * needed])
     seats = draw.choice([1, 3, 4, 8])
+    is_chunked = kind in CHUNKED or (kind == "tensorrt-llm" and draw.random() < 0.7)
     config = SchedulerConfig(
         num_gpu_blocks=blocks,
         block_size=block_size,
         max_num_seqs=seats,
-        max_num_batched_tokens=draw.choice([8, 17, 40, 128]) if kind in CHUNKED else MAX_MODEL_LEN,
+        max_num_batched_tokens=max(
+            draw.choice([8, 17, 40, 128]) if is_chunked else MAX_MODEL_LEN,
+            block_size if kind == "tensorrt-llm" else 0,
+        ),
         max_model_len=MAX_MODEL_LEN,
-        enable_prefix_caching=kind in ("sarathi", "vllm-v0") and draw.random() < 0.5,
-        enable_chunked_prefill=kind in CHUNKED,
+        enable_prefix_caching=kind in CACHING and draw.random() < 0.5,
+        enable_chunked_prefill=is_chunked,
         pipeline_parallel_size=draw.choice([1, 1, 1, 2, 3]),
         block_bytes=1,
+        prefill_profile=((1, 0.001), (MAX_MODEL_LEN, 0.001 * MAX_MODEL_LEN)),
     )
     options = {name: draw.choice(values) for name, values in OPTIONS[kind].items()}
     if kind == "dynamic" and options["preferred_batch_size"] == (1, 2) and seats == 1:
@@ -166,4 +203,18 @@ def _decision(iteration: int, batch: Batch | None, scheduler: Any) -> Decision:
         scheduler.waiting.head() if len(scheduler.waiting) else None,
         scheduler.pool.num_free,
         0 if batch is None else batch.decodes + batch.prefill_tokens,
+        scheduler.waiting.head().known if len(scheduler.waiting) else 0,
+        sum(_count_promised(scheduler, sequence) for sequence in scheduler.running),
+        [sequence.id for sequence in scheduler.running if sequence.decoding],
+        [sequence.id for sequence in scheduler.waiting if not sequence.computed],
+        [sequence.id for sequence in scheduler.list_parked()],
+        [sequence.id for sequence in getattr(scheduler, "list_swapped", list)()],
+        10 * getattr(scheduler, "host_free", 1) < getattr(scheduler, "host_blocks", 0),
+        scheduler.steps,
     )
+
+
+def _count_promised(scheduler: Any, sequence: Sequence) -> int:
+    size, request = scheduler.cache.block_size, sequence.request
+    tokens = min(request.prompt_tokens + request.max_tokens, scheduler.config.max_model_len)
+    return max(0, -(-tokens // size) - scheduler.cache.capacity_tokens(sequence) // size)

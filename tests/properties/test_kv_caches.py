@@ -1,4 +1,4 @@
-"""Every KV cache under the kinds that take any: jumps equal steps, on random scenarios that share prefixes."""
+"""Every KV cache under the kinds that take any: jumps equal steps on random scenarios."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def build(seed: int, *, tiers: bool) -> dict[str, Any]:
         disk = {"name": "nvme", "capacity_gib": 1, "write": draw.choice(["through", "back"])}
         disk |= {"read_gb_per_s": draw.choice([1.0, 50.0]), "latency_s": 1e-4}
         cache |= {"tiers": [host, disk][: draw.choice([1, 2])], "chunk_tokens": draw.choice([8, 32])}
+        cache["prefetch"] = draw.random() < 0.5
         cache["fetch"] = draw.choice(["always", "faster"])
     engine["kv_cache"] = cache
     workload = scenario["workload"]

@@ -13,10 +13,14 @@ from simserve.engine.instance import Instance
 from simserve.metrics.result import Result
 from simserve.registry import lookup, names
 from simserve.scenario.loader import load_scenario
-from simserve.scheduler.accounting import RequestBook
+from simserve.scheduler.request_book import RequestBook
 from simserve.simulation import simulate
 
-KINDS = [name for name in names("engine") if issubclass(lookup("engine", name), RequestBook)]
+KINDS = [
+    name
+    for name in names("engine")
+    if issubclass(lookup("engine", name), RequestBook) and lookup("engine", name).takes_order
+]
 ORDERS: dict[str, dict[str, Any]] = {
     "slack": {"token_s": 0.01},
     "sjf": {"predictor": {"kind": "noisy", "sigma": 0.8}},

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from random_scenarios import check
 
-SCENARIOS = 120
+SCENARIOS = 80
 GROUP = 20
 POLICIES = ("fcfs", "lpm", "dfs-weight", "lof", "hrrn", "shortest-prefill-first", "random", "routing-key")
 
@@ -64,7 +64,12 @@ def build_scenario(seed: int) -> dict[str, Any]:
             {
                 "hardware": "h100-sxm",
                 "replicas": draw.choice([1, 1, 2]),
-                "engine": {"kind": "sglang", "max_model_len": longest, "options": options},
+                "engine": {
+                    "kind": "sglang",
+                    "max_model_len": longest,
+                    "pipeline_parallel_size": draw.choice([1, 1, 1, 2]),
+                    "options": options,
+                },
             }
         ],
         "router": draw.choice(["round_robin", "least_outstanding", "prefix_aware"]),

@@ -41,6 +41,7 @@ def build_config(draw: random.Random) -> SglangConfig:
         schedule_low_priority_values_first=draw.random() < 0.5,
         retraction_policy=draw.choice(["length", "length", "priority"]),
         prefill_decode_interval=draw.choice([0, 0, 0, 3]),
+        pipeline_parallel_size=draw.choice([1, 1, 1, 1, 2, 3]),
     )
 
 

@@ -61,6 +61,13 @@ def test_keys_that_a_kind_does_not_read_are_a_warning(kind: str, key: str, value
     assert warnings == [f"pools.0.engine.{key} means nothing for kind {kind!r}"]
 
 
+def test_options_of_another_kind_are_a_warning() -> None:
+    override = "pools.0.engine={kind: orca, options: {reserve: oracle, max_wait_s: 2}}"
+    scenario = load_scenario(BASE, [override])
+    assert check_scenario(scenario) == ["pools.0.engine.options.max_wait_s means nothing for kind 'orca'"]
+    assert simulate(scenario).summary["completed"] == 20
+
+
 def test_keys_that_are_not_read_change_nothing() -> None:
     config = plan("orca", "pools.0.engine.async_scheduling=true").config
     assert not config.async_scheduling

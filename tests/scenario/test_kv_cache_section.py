@@ -51,9 +51,9 @@ def build_cache(loaded: Scenario) -> Any:
 
 
 def test_the_short_form_names_the_cache() -> None:
-    cache = build_cache(scenario(kv_cache="radix", block_size=1))
+    cache = build_cache(scenario(kv_cache="radix", block_size=1, num_gpu_blocks_override=5000))
     assert isinstance(cache, RadixPages)
-    assert (cache.block_size, cache.pool.num_free) == (1, 319)
+    assert (cache.block_size, cache.pool.num_free) == (1, 4999)
 
 
 def test_eviction_and_its_options_reach_the_tree() -> None:

@@ -87,6 +87,10 @@ class Family(Protocol):
         """Which fitted variants may stand for one that was not, nearest first."""
         return ()
 
+    def tells_of_others(self, variant: str) -> bool:
+        """Whether rows of a variant count for the generic tier, which prices other accelerators."""
+        return True
+
 
 def family_rows(
     stem: str,

@@ -79,6 +79,10 @@ class GemmFamily(Family):
         narrow = ELEMENT_BYTES.get(dtype, (SIXTEEN_BITS, SIXTEEN_BITS))[0] < SIXTEEN_BITS
         return (("bfloat16", "float16"), ("overhead_s",)) if narrow else ((), ())
 
+    def tells_of_others(self, variant: str) -> bool:
+        """Grids of GEMMs: layers of whole models were timed on two accelerators of one kind."""
+        return variant != LAYERS
+
     def residual_axes(self, variant: str) -> tuple[tuple[str, float], ...]:
         """Residuals are smooth over the logarithms of all three sizes."""
         return (("m", 2.0), ("n", 1.0), ("k", 1.0))

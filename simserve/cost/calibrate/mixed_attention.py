@@ -72,6 +72,10 @@ class MixedAttentionFamily(Family):
         """None: the form holds over heads, a grid of a few heads would not."""
         return ()
 
+    def tells_of_others(self, variant: str) -> bool:
+        """Single launches: nothing but its own table is priced as several."""
+        return not variant.endswith(_SKEWED)
+
     def alternatives(self, variant: str, fitted: Collection[str]) -> list[str]:
         """Which fitted variants may stand for one that was not."""
         return other_variants(variant, fitted)

@@ -36,6 +36,7 @@ class SglangConfig:
         eos_stream: Stream whose first token ends every request that ends by EOS; None: the last token of
             the request's own output stream stands for it.
         random_seed: Of the policy `random`.
+        pipeline_parallel_size: Stages; as many batches are in flight, without overlap.
         attention_window: Tokens that the layer with the shortest window reads; None: all layers read all.
     """
 
@@ -64,6 +65,7 @@ class SglangConfig:
     waiting_prefix_refresh: bool = True
     eos_stream: int | None = None
     random_seed: int = 0
+    pipeline_parallel_size: int = 1
     attention_window: int | None = None
 
     def __post_init__(self) -> None:
@@ -90,12 +92,19 @@ class SglangConfig:
     @property
     def queue_depth(self) -> int:
         """Batches in flight at most."""
+        if self.pipeline_parallel_size > 1:
+            return self.pipeline_parallel_size
         return 1 if self.disable_overlap_schedule else 2
 
     @property
     def async_scheduling(self) -> bool:
         """Whether a sequence is scheduled again before its last output is known."""
-        return not self.disable_overlap_schedule
+        return not self.disable_overlap_schedule and self.pipeline_parallel_size == 1
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Requests of one of the pipeline's batches."""
+        return max(1, self.max_running_requests // self.pipeline_parallel_size)
 
     @property
     def is_mixed(self) -> bool:
@@ -133,11 +142,6 @@ class SglangConfig:
     def max_model_len(self) -> int:
         """Longest prompt plus output that is accepted."""
         return min(self.context_len, self.pool_tokens)
-
-    @property
-    def pipeline_parallel_size(self) -> int:
-        """Stages; only one."""
-        return 1
 
     @property
     def kv_groups(self) -> tuple[KVGroup, ...]:

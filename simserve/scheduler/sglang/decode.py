@@ -62,7 +62,7 @@ class DecodePass(RequestTable):
 
     def _rest_finishing(self) -> bool:
         """Drop the rows whose last token by length is in flight; return whether there are any."""
-        if not self._in_flight:
+        if not self._in_flight or not self.config.async_scheduling:
             return False
         flying = self._in_flight[-1]
         finishing = [

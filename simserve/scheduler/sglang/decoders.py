@@ -57,6 +57,7 @@ class Decoders:
     def join(self, row: Row) -> None:
         """Take in a row that has its prompt computed; its first output may still be in flight."""
         ordinal = self.ordinal
+        row.group = self
         row.joined = ordinal
         row.is_resting = False
         row.base = row.committed - ordinal

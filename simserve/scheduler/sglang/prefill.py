@@ -49,8 +49,9 @@ class PrefillPass(DecodePass):
 
     def _seats(self, held: int) -> int:
         """Return how many requests this batch may hold, `held` of which have a row already."""
-        most = self.config.max_running_requests
-        return min(most - len(self.batch.rows), most - len(self.running) + held)
+        config = self.config
+        free_rows = config.max_running_requests - len(self.running)
+        return min(config.micro_batch_size - len(self.batch.rows), free_rows + held)
 
     def _continue_chunk(self, row: Row, budget: PrefillBudget) -> None:
         row.filled = row.known

@@ -10,14 +10,13 @@ from simserve.scheduler.batch import Batch
 from simserve.scheduler.config import SchedulerConfig
 from simserve.scheduler.sequence import FINISHED, PREEMPTED, RUNNING, WAITING
 from simserve.scheduler.sglang.config import SglangConfig
-from simserve.scheduler.sglang.decoders import Decoders
 from simserve.scheduler.sglang.memory import TokenPool
 from simserve.scheduler.sglang.observation import Observation
 from simserve.scheduler.sglang.options import build_config
 from simserve.scheduler.sglang.order import QueueOrder
 from simserve.scheduler.sglang.ratio import RETRACT_DECODE_STEPS, NewTokenRatio
 from simserve.scheduler.sglang.row import NOT_JOINED, Row
-from simserve.scheduler.sglang.row_batch import RowBatch
+from simserve.scheduler.sglang.row_batch import MicroBatch, RowBatch
 from simserve.workload.request import Request
 
 
@@ -42,7 +41,7 @@ class RequestTable:
         waiting: Requests without a row.
         running: Requests with one, in order of admission.
         sequences: All of them, by request id.
-        batch: The running batch: those of them that decode.
+        batch: The running batch: those of them that decode (in a pipeline: in this micro-batch).
         chunked: The one whose prompt is being computed in chunks.
         pool, order, ratio, decoders: Memory, queue order, new-token ratio, decoding rows as one.
         steps: Batches scheduled so far.
@@ -73,11 +72,9 @@ class RequestTable:
         self.pool = TokenPool(config)
         self.order = QueueOrder(config, self.pool)
         self.ratio = NewTokenRatio(config.schedule_conservativeness)
-        self.decoders = Decoders(config.page_size)
         self.waiting = WaitingList()
         self.running: list[Row] = []
         self.sequences: dict[int, Row] = {}
-        self.batch = RowBatch([])
         self.chunked: Row | None = None
         self.steps = 0
         self.preempted: list[Row] = []
@@ -86,7 +83,13 @@ class RequestTable:
         self.processed_tokens = 0
         # Batches scheduled and not completed, oldest first.
         self._in_flight: deque[Batch] = deque()
-        # The prefill batch of the last pass, None if it decoded or did nothing.
+        # A pipeline's stages take turns with as many running batches; the one whose turn it is stands in
+        # `batch`, `decoders` and `_last`.
+        self._micro_batches = [MicroBatch(config.page_size) for _ in range(config.pipeline_parallel_size)]
+        self._flying: deque[MicroBatch] = deque()
+        self._turn = -1
+        self._entered = self._micro_batches[0]
+        self.batch, self.decoders = self._entered.batch, self._entered.decoders
         self._last: RowBatch | None = None
         # Whether a row of the running batch has ended and is still listed there.
         self._has_ended = False
@@ -155,7 +158,7 @@ class RequestTable:
     def _unseat(self, row: Row) -> None:
         """Take a request's row; it is no longer scheduled."""
         if row.joined != NOT_JOINED:
-            self.decoders.leave(row)
+            row.group.leave(row)
         row.inflight = 0
         self.running.remove(row)
         self._has_ended = True
@@ -189,6 +192,15 @@ class RequestTable:
     def last_rows(self) -> list[Row]:
         """The requests of the prefill batch that the last schedule() decided; none if it did not."""
         return self._last.rows if self._last is not None else []
+
+    def _enter(self, micro_batch: MicroBatch) -> None:
+        """Take up a micro-batch of the pipeline where it was left."""
+        left = self._entered
+        if micro_batch is not left:
+            left.batch, left.last = self.batch, self._last
+            self._entered = micro_batch
+            self.batch, self.decoders = micro_batch.batch, micro_batch.decoders
+            self._last = micro_batch.last
 
     def _number(self, rows: list[Row]) -> None:
         """Note the order of rows in the running batch."""

@@ -19,6 +19,8 @@ class Results(PrefillPass):
         oldest = self._in_flight.popleft()
         assert batch is None or oldest is batch, "batches complete in the order in which they were scheduled"
         batch = oldest
+        if self._flying:
+            self._enter(self._flying.popleft())
         ended: list[Row] = []
         for entry in batch.entries:
             row = entry.sequence
@@ -41,7 +43,7 @@ class Results(PrefillPass):
     def _finish(self, row: Row, step: int) -> None:
         row.finish_step = step
         if row.joined != NOT_JOINED:
-            self.decoders.rest(row)
+            row.group.rest(row)
         if row.spans is not None:
             row.close_tenure(step, row.known - row.join_tokens - 1)
         self.running.remove(row)

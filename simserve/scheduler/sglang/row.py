@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from simserve.kvcache.prefix_keys import PRIVATE_STREAM_BASE, merge_segments
 from simserve.kvcache.radix_node import RadixNode
 from simserve.scheduler.sequence import Sequence
@@ -29,7 +31,7 @@ class Row(Sequence):
         protected: Tokens that belong to the tree; the rest, up to `committed`, is its own.
         inserted: Tokens it has put into the tree.
         committed: Tokens with a place in the pool; while it decodes, `Decoders.committed` knows.
-        base, joined, end, is_resting: Its place among the decoders, see `decoders`.
+        group, base, joined, end, is_resting: The decoders that it has joined, and its place there.
     """
 
     key: list[Segment]
@@ -41,12 +43,13 @@ class Row(Sequence):
     protected = 0
     inserted = 0
     committed = 0
+    group: Any = None
     base = 0
     joined = NOT_JOINED
     end = -1
     is_resting = True
     counted_at_entry = 0
-    stamp = 0
+    stamp: float = 0
 
     def __init__(self, request: Request, arrival_order: float, max_new: int, eos_stream: int | None) -> None:
         super().__init__(request, arrival_order, request.prompt_tokens + max(1, max_new))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from simserve.scheduler.sglang.decoders import Decoders
 from simserve.scheduler.sglang.row import Row
 
 
@@ -25,3 +26,20 @@ class RowBatch:
         self.full = full
         self.prefill_tokens = prefill_tokens
         self.chunked = chunked
+
+
+class MicroBatch:
+    """What a pipeline keeps of each batch in flight, and an engine without one once.
+
+    Attributes:
+        batch: The running batch.
+        decoders: Its rows as one.
+        last: The prefill batch of its last pass, None if that decoded or did nothing.
+    """
+
+    __slots__ = ("batch", "decoders", "last")
+
+    def __init__(self, page_size: int) -> None:
+        self.batch = RowBatch([])
+        self.decoders = Decoders(page_size)
+        self.last: RowBatch | None = None

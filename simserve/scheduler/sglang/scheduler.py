@@ -41,6 +41,9 @@ class SglangScheduler(DecodeStretch):
         self.preempted, self.failed, self.displaced = [], [], 0
         self.pool.evicted = 0
         self.pool.tree.expire(now_ns)
+        if len(self._micro_batches) > 1:
+            self._turn = (self._turn + 1) % len(self._micro_batches)
+            self._enter(self._micro_batches[self._turn])
         self._merge_last()
         self._last = None
         batch = None if self._defers_prefill() else self._form_prefill()
@@ -59,6 +62,8 @@ class SglangScheduler(DecodeStretch):
         batch.waiting = len(self.waiting)
         batch.used_blocks = self.pool.used_pages
         self._in_flight.append(batch)
+        if len(self._micro_batches) > 1:
+            self._flying.append(self._entered)
         return batch
 
     def idle(self) -> None:
@@ -92,7 +97,7 @@ class SglangScheduler(DecodeStretch):
                 for row in rows:
                     if row.joined == NOT_JOINED:
                         self.decoders.join(row)
-        if self._has_ended:
+        if self._has_ended or len(self._micro_batches) > 1:
             self._has_ended = False
             running = self.batch
             rows = [row for row in running.rows if row.status == RUNNING]
@@ -112,10 +117,15 @@ class SglangScheduler(DecodeStretch):
 
     def check_integrity(self) -> None:
         """Check pool, tree and decoding rows: no token lost, none owned twice."""
-        decoders = self.decoders
-        held = [
-            row.committed if row.joined == NOT_JOINED or row.is_resting else decoders.committed(row)
-            for row in self.running
-        ]
+        decoding: dict[int, int] = {}
+        entered = self._entered
+        entered.batch, entered.last = self.batch, self._last
+        for micro_batch in self._micro_batches:
+            # Those that decode beside a prefill stand in its batch.
+            last = micro_batch.last.rows if micro_batch.last is not None else []
+            rows = {row.id: row for row in (*micro_batch.batch.rows, *last) if row.status == RUNNING}
+            seated = [row for row in rows.values() if row.joined != NOT_JOINED and not row.is_resting]
+            micro_batch.decoders.check_integrity(seated)
+            decoding |= {row.id: micro_batch.decoders.committed(row) for row in seated}
+        held = [decoding.get(row.id, row.committed) for row in self.running]
         self.pool.check_integrity(self.running, held)
-        decoders.check_integrity([row for row in self.running if not row.is_resting])

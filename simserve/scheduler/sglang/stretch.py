@@ -31,6 +31,8 @@ class DecodeStretch(Results):
         batch = self.batch
         if not self._can_jump or self.observe or not batch.rows or self.chunked is not None:
             return False
+        if len(self._micro_batches) > 1:
+            return False  # they take turns: pass by pass
         if self.config.attention_window is not None:
             return False  # what windows read is no line over the steps
         if self._last is not None or self._has_ended or self._deferrals or self.preempted:

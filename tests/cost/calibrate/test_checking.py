@@ -11,6 +11,8 @@ import pytest
 
 from simserve.cli_calibrate import FitOptions, fit_file
 from simserve.cost.calibrate.checking import KEYS, Condition, check_report
+from simserve.errors import InputError
+from simserve.scenario.calibrations import CatalogCalibrations
 
 MakeTable = Callable[..., pd.DataFrame]
 SEEN = (1024, 2048, 4096, 8192)
@@ -84,3 +86,21 @@ def test_serving_is_slower_than_a_warm_benchmark(folder: Path, calibration: str)
     ]
     assert small
     assert np.mean([second - first for first, second in small]) > 0
+
+
+def test_a_file_of_an_accelerator_in_no_catalog_is_refused(tmp_path: Path, calibration: str) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(Path(calibration).read_text().replace('"h100-sxm"', '"my-gpu"', 1))
+    with pytest.raises(InputError, match="catalog has no 'my-gpu'; name its hardware file with --hardware"):
+        CatalogCalibrations(str(mine))
+
+
+def test_processes_change_no_fit(tmp_path: Path, gemm_table: MakeTable) -> None:
+    tables = [gemm_table(sizes=SEEN), gemm_table(framework="other", sizes=SEEN)]
+    pd.concat(tables).to_parquet(tmp_path / "gemm.parquet")
+    files = []
+    for workers in (1, 2):
+        files.append(tmp_path / f"{workers}.yaml")
+        options = OPTIONS._replace(workers=workers)
+        fit_file(str(tmp_path / "gemm.parquet"), "h100-sxm", str(files[-1]), options)
+    assert files[0].read_text() == files[1].read_text()

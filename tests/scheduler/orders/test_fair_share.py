@@ -67,6 +67,20 @@ def test_with_an_empty_queue_a_tenant_starts_level_with_the_last_who_left_it() -
     assert order.counters["busy"] == 60
 
 
+def test_a_tenant_whose_requests_are_cancelled_waits_no_more() -> None:
+    order = VirtualTokenCounter()
+    queue = OrderedQueue(order)
+    gone = sequence(0, "gone")
+    queue.push(sequence(1, "busy", prompt=70))
+    queue.pop_head()
+    queue.push(sequence(2, "busy"))
+    queue.push(gone)
+    order.counters["gone"] = 5
+    queue.discard(gone)
+    queue.push(sequence(3, "new"))
+    assert order.counters["new"] == 70, "level with who waits, not with who has left"
+
+
 def test_nobody_is_lowered() -> None:
     order = VirtualTokenCounter()
     queue = OrderedQueue(order)

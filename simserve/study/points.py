@@ -1,0 +1,131 @@
+"""The points of a sweep, and what makes a point the one it is.
+
+A point is identified by the hash of its resolved scenario, of the contents of the files that it names, of
+the source of its own policies and of simserve's version; never by a path. So a point that has been run is
+found again whatever folder the sweep lies in, and one whose trace has changed is run anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from simserve import __version__
+from simserve.data_files import find_file
+from simserve.errors import InputError
+from simserve.scenario.dump import dump_scenario
+from simserve.scenario.files import named_files
+from simserve.scenario.loader import load_scenario
+from simserve.scenario.schema import Scenario
+from simserve.study.sweep_file import SweepFile
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One run of a sweep.
+
+    Attributes:
+        number: Its place in the sweep, from 0.
+        settings: Values of the axes' keys.
+        seed: Of the run.
+        text: The resolved scenario, as `dump_scenario` writes it.
+        identity: Hash of all that its result depends on.
+    """
+
+    number: int
+    settings: dict[str, Any]
+    seed: int
+    text: str
+    identity: str
+
+
+def expand_points(sweep: SweepFile, folder: Path | None = None) -> Iterator[Point]:
+    """Yield the points of a sweep: the grid of its axes, the last fastest, with each seed in turn.
+
+    Args:
+        sweep: What is swept.
+        folder: Of the sweep's file: the base is sought there first.
+
+    Raises:
+        ScenarioError: If the scenario of a point is wrong; names its settings.
+    """
+    base = str(_find_base(sweep.base, folder))
+    names = [name for axis in sweep.axes for name in axis.names()]
+    number = 0
+    for position in product(*(axis.settings() for axis in sweep.axes)):
+        values = [value for part in position for value in part]
+        settings = dict(zip(names, values, strict=True))
+        changes = [*sweep.overrides, *(f"{name}={write_value(value)}" for name, value in settings.items())]
+        first = load_scenario(base, changes)
+        for seed in _seeds(sweep, first.seed):
+            scenario = first if seed == first.seed else load_scenario(base, [*changes, f"seed={seed}"])
+            yield Point(number, settings, seed, dump_scenario(scenario), identify(scenario))
+            number += 1
+
+
+def write_value(value: Any) -> str:
+    """Return a value as `--set` reads it."""
+    return json.dumps(value) if not isinstance(value, str) or not value else value
+
+
+def identify(scenario: Scenario) -> str:
+    """Return the hash of all that a scenario's result depends on, in hexadecimal."""
+    data = scenario.model_dump(mode="json")
+    for path, file in named_files(scenario):
+        holder: Any = data
+        for part in path[:-1]:
+            holder = holder[part]
+        holder[path[-1]] = _hash_file(find_file(file, scenario.folder, or_folder=True))
+    sources = {name: _hash_source(name) for name in _own_policies(data)}
+    content = json.dumps([__version__, data, sources], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:24]
+
+
+def _find_base(base: str, folder: Path | None) -> Path | str:
+    if folder is not None and (folder / base).is_file():
+        return folder / base
+    return base
+
+
+def _seeds(sweep: SweepFile, first: int) -> tuple[int, ...]:
+    if isinstance(sweep.seeds, int):
+        return tuple(range(first, first + sweep.seeds))
+    return sweep.seeds
+
+
+def _hash_file(path: Path) -> str:
+    files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        try:
+            digest.update(file.read_bytes())
+        except OSError as error:
+            raise InputError(f"cannot be read: {error.strerror}", file=str(file)) from error
+    return digest.hexdigest()
+
+
+def _hash_source(policy: str) -> str:
+    """Return the hash of the module that a policy's class stands in; it has been imported by now."""
+    module = import_module(policy.partition(":")[0])
+    file = inspect.getsourcefile(module)
+    return _hash_file(Path(file)) if file is not None else ""
+
+
+def _own_policies(data: Any) -> Iterator[str]:
+    """Yield every `package.module:Class` in a scenario, in its order."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            if key in ("kind", "policy") and isinstance(value, str) and ":" in value:
+                yield value
+            else:
+                yield from _own_policies(value)
+    elif isinstance(data, list):
+        for value in data:
+            yield from _own_policies(value)

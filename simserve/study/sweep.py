@@ -1,0 +1,171 @@
+"""`sweep`: run every point of a sweep once, wherever it was stopped before, and tabulate the results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simserve.errors import InputError
+from simserve.metrics.writer import holds_run, read_summary
+from simserve.study.executor import Executor, Task, failure_path
+from simserve.study.points import Point
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+POINTS, RESULTS, MARK = "points", "results.parquet", "sweep.json"
+# (points that have ended, of all)
+Progress = Callable[[int, int], None]
+
+
+@dataclass(slots=True)
+class SweepRun:
+    """What a sweep did.
+
+    Attributes:
+        points: Of the sweep, in order.
+        folder: Its folder.
+        reused: How many had been run before.
+        failed: Reasons by the identity of the points that failed.
+        stopped: Whether it was interrupted.
+    """
+
+    points: Sequence[Point]
+    folder: Path
+    reused: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    stopped: bool = False
+
+    def point_folder(self, point: Point) -> Path:
+        """Return the folder of a point's run."""
+        return self.folder / POINTS / point.identity
+
+
+def run_sweep(
+    points: Sequence[Point], folder: Path, executor: Executor, *, progress: Progress | None = None
+) -> SweepRun:
+    """Run the points that have no result yet, and write `results.parquet`.
+
+    Every result is in its folder the moment its point has ended, so that a sweep that is killed goes on where
+    it was. A point that failed is tried again by the next sweep.
+
+    Args:
+        points: What to run.
+        folder: New, empty, or of a sweep; results that are there already count.
+        executor: Where to run.
+        progress: Called with the number of points that have ended and of all.
+
+    Raises:
+        InputError: If the folder holds something else.
+    """
+    prepare_folder(folder)
+    run = SweepRun(points, folder)
+    tasks = [
+        Task(point.identity, point.text, str(run.point_folder(point)))
+        for point in {point.identity: point for point in points}.values()
+        if not holds_run(run.point_folder(point))
+    ]
+    total = len({point.identity for point in points})
+    ended = run.reused = total - len(tasks)
+    outcomes = executor.run(tasks)
+    try:
+        for outcome in outcomes:
+            if outcome.error:
+                run.failed[outcome.identity] = outcome.error
+            else:
+                failure_path(folder / POINTS / outcome.identity).unlink(missing_ok=True)
+            ended += 1
+            if progress is not None:
+                progress(ended, total)
+    except KeyboardInterrupt:
+        run.stopped = True
+    finally:
+        close = getattr(outcomes, "close", None)
+        if close is not None:
+            close()
+    write_results(run)
+    return run
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make a sweep's folder, or see that it is one.
+
+    Raises:
+        InputError: If it is a file, cannot be made, or holds something else.
+    """
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not _is_sweep(folder):
+            raise InputError(
+                "holds no sweep; expected a new or empty folder, or one of an earlier sweep", file=str(folder)
+            )
+        (folder / POINTS).mkdir(parents=True, exist_ok=True)
+        _write_whole(folder / MARK, json.dumps({"kind": "simserve sweep"}).encode() + b"\n")
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror or error}", file=str(folder)) from error
+
+
+def results_table(run: SweepRun) -> pa.Table:
+    """Return a row a point: its place, seed, settings and status, and every figure of its summary.
+
+    The table depends on the points and their results alone, not on the order in which they ended.
+    """
+    import pyarrow as pa
+
+    rows = list(_rows(run))
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return pa.table({name: _column([row.get(name) for row in rows]) for name in names})
+
+
+def write_results(run: SweepRun) -> None:
+    """Write `results.parquet` into the sweep's folder, whole or not at all."""
+    import pyarrow.parquet as pq
+
+    fresh = run.folder / f".{RESULTS}.tmp"
+    pq.write_table(results_table(run), fresh, compression="zstd")
+    fresh.replace(run.folder / RESULTS)
+
+
+def _rows(run: SweepRun) -> Iterator[dict[str, Any]]:
+    for point in run.points:
+        folder = run.point_folder(point)
+        row = {"point": point.number, "seed": point.seed, **point.settings, "identity": point.identity}
+        if holds_run(folder):
+            summary = read_summary(folder)
+            figures = {key: value for key, value in summary.items() if _is_scalar(value) and key != "seed"}
+            yield {**row, "status": "done", "reason": "", **figures}
+        else:
+            path = failure_path(folder)
+            reason = json.loads(path.read_text(encoding="utf-8"))["reason"] if path.is_file() else ""
+            yield {**row, "status": "failed" if reason else "missing", "reason": reason}
+
+
+def _column(values: list[Any]) -> pa.Array:
+    import pyarrow as pa
+
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {int, float} and float in kinds:
+        return pa.array([None if value is None else float(value) for value in values], pa.float64())
+    if len(kinds) > 1:
+        return pa.array([None if value is None else str(value) for value in values], pa.string())
+    return pa.array([json.dumps(value) if isinstance(value, list | dict) else value for value in values])
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _is_sweep(folder: Path) -> bool:
+    try:
+        content = json.loads((folder / MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("kind") == "simserve sweep"
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    fresh = path.with_name(f".{path.name}.tmp")
+    fresh.write_bytes(content)
+    fresh.replace(path)

@@ -1,0 +1,144 @@
+"""`simserve sweep`: a base scenario along axes."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simserve.errors import InputError, SimserveError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from simserve.study.executor import Executor
+    from simserve.study.points import Point
+    from simserve.study.sweep import SweepRun
+
+# Figures of the table on the screen, of those that the results hold.
+_SHOWN = ("request_throughput", "output_throughput", "p90_ttft_ms", "p90_tpot_ms", "slo_attainment", "failed")
+_MOST_ROWS = 40
+
+
+def sweep_scenarios(
+    file: str,
+    out: str,
+    *,
+    executor: str,
+    workers: int | None,
+    address: str | None,
+    as_json: bool,
+    dry_run: bool,
+) -> None:
+    """Run a sweep's points and print a table; exit 1 if a point failed or the sweep was stopped.
+
+    Raises:
+        InputError: If the file, a point's scenario or the folder is wrong.
+    """
+    from simserve.study.points import expand_points
+    from simserve.study.sweep import run_sweep
+    from simserve.study.sweep_file import read_sweep_file
+
+    points = list(expand_points(read_sweep_file(file), Path(file).parent))
+    if dry_run:
+        _print_points(points, as_json=as_json)
+        return
+    chosen = choose_executor(executor, workers, address)
+    line = _PointLine(quiet=as_json)
+    try:
+        run = run_sweep(points, Path(out), chosen, progress=line)
+    finally:
+        line.close()
+        close = getattr(chosen, "close", None)
+        if close is not None:
+            close()
+    if as_json:
+        print(json.dumps(_as_dict(run), indent=2))
+    else:
+        _print_results(run)
+    for identity, reason in run.failed.items():
+        print(f"simserve: point {identity} failed: {reason}", file=sys.stderr)
+    if run.stopped:
+        print("simserve: stopped; the same command goes on from here", file=sys.stderr)
+    if run.stopped or run.failed:
+        raise SystemExit(SimserveError.exit_status)
+
+
+def choose_executor(name: str, workers: int | None, address: str | None) -> Executor:
+    """Return where to run.
+
+    Raises:
+        InputError: If the options do not go together.
+    """
+    if name == "ray":
+        from simserve.study.ray_executor import RayExecutor
+
+        if address is not None and workers is not None:
+            raise InputError("--workers is for processes of this machine; a cluster at --address has its own")
+        return RayExecutor(address, workers)
+    if address is not None:
+        raise InputError("--address is of a Ray cluster; it goes with --executor ray")
+    from simserve.study.executor import LocalExecutor
+
+    return LocalExecutor(workers)
+
+
+class _PointLine:
+    """Points that have ended, on standard error, where that is a terminal."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._shown = sys.stderr.isatty() and not quiet
+        self._started_s = time.monotonic()
+
+    def __call__(self, ended: int, total: int) -> None:
+        if self._shown:
+            left_s = (time.monotonic() - self._started_s) * (total - ended) / max(ended, 1)
+            sys.stderr.write(f"\r\x1b[K{ended:,} of {total:,} points, about {left_s:,.0f} s left")
+            sys.stderr.flush()
+
+    def close(self) -> None:
+        """Wipe the line."""
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+
+
+def _print_points(points: Sequence[Point], *, as_json: bool) -> None:
+    if as_json:
+        found = [{"point": p.number, "identity": p.identity, "seed": p.seed, **p.settings} for p in points]
+        print(json.dumps({"points": found}, indent=2))
+        return
+    for point in points:
+        settings = ", ".join(f"{key}={value}" for key, value in point.settings.items())
+        print(f"{point.number:>5}  {point.identity}  seed {point.seed}  {settings}")
+
+
+def _as_dict(run: SweepRun) -> dict[str, object]:
+    from simserve.study.sweep import results_table
+
+    rows = results_table(run).to_pylist()
+    return {
+        "folder": str(run.folder), "points": len(run.points), "reused": run.reused, "failed": run.failed,
+        "stopped": run.stopped, "results": rows,
+    }  # fmt: skip
+
+
+def _print_results(run: SweepRun) -> None:
+    from simserve.report.table import format_number, print_table
+    from simserve.study.sweep import RESULTS, results_table
+
+    rows = results_table(run).to_pylist()
+    keys = list(run.points[0].settings) if run.points else []
+    shown = [name for name in _SHOWN if any(row.get(name) is not None for row in rows)]
+    table = [
+        [str(row["point"]), str(row["seed"]), *(str(row[key]) for key in keys), str(row["status"])]
+        + [format_number(row.get(name)) for name in shown]
+        for row in rows[:_MOST_ROWS]
+    ]
+    print_table(("point", "seed", *keys, "status", *shown), table)
+    if len(rows) > _MOST_ROWS:
+        print(f"... and {len(rows) - _MOST_ROWS:,} more")
+    print(
+        f"{run.reused:,} of {len(run.points):,} points had been run before; results in {run.folder / RESULTS}"
+    )

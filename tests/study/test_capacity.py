@@ -1,0 +1,124 @@
+"""The highest rate that holds: against a closed form, and what counts as holding."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from simserve.cli import app
+from simserve.data_files import find_file
+from simserve.errors import InputError
+from simserve.scenario.loader import load_scenario
+from simserve.scenario.schema import Scenario
+from simserve.scenario.workload_build import build_workload
+from simserve.study.capacity import find_capacity, natural_rate, probe_rate, stretch
+from simserve.study.slo_terms import parse_slo
+from simserve.workload.workload import Workload
+
+# A single server whose every request takes 0.1 s: M/D/1.
+SERVER = """
+model: llama-3.1-8b
+workload: {arrivals: {kind: poisson, rate_per_s: 3}, prompt_tokens: 16, output_tokens: 1, requests: 6000}
+pools: {hardware: h100-sxm, engine: {max_num_seqs: 1, async_scheduling: false, enable_prefix_caching: false}}
+cost: {kind: constant, base_s: 0.1}
+"""
+
+
+def load_of(scenario: Scenario) -> Workload:
+    finder = partial(find_file, beside=scenario.folder)
+    return build_workload(scenario.workload, seed=scenario.seed, find_file=finder)
+
+
+def test_a_server_with_a_known_queue() -> None:
+    """M/D/1: the mean wait is rho s / (2 (1 - rho)), so 0.25 s with the service are reached at rho = 0.75."""
+    scenario = load_scenario(SERVER)
+    found = find_capacity(scenario, load_of(scenario), parse_slo("ttft_mean<=0.25s"), tolerance=0.02)
+    assert found.rate_per_s == pytest.approx(7.5, rel=0.05)
+    assert found.fails_at_per_s is not None
+    assert 1 < found.fails_at_per_s / found.rate_per_s <= 1.02
+    for probe in found.probes:
+        assert probe.holds == (probe.steady and (probe.figures["mean_ttft_ms"] or 0.0) <= 250)
+
+
+def test_a_queue_that_grows_does_not_hold_whatever_the_latency() -> None:
+    scenario = load_scenario(SERVER)
+    load = load_of(scenario)
+    slo = parse_slo("ttft_p99<=1h")
+    found = find_capacity(scenario, load, slo, tolerance=0.03)
+    # The server does 10 requests a second; a queue that grows by less than 3 % cannot be told from chance.
+    assert 9.4 < found.rate_per_s < 10.4
+    assert not probe_rate(scenario, load, slo, 10.8, natural_rate(load)).steady
+    assert probe_rate(scenario, load, slo, 9.0, natural_rate(load)).steady
+
+
+def test_stretching_moves_arrivals_and_nothing_else() -> None:
+    load = load_of(load_scenario(SERVER))
+    assert natural_rate(load) == pytest.approx(3, rel=0.02)
+    slower = stretch(load, 2.0)
+    assert natural_rate(slower) == pytest.approx(natural_rate(load) / 2, rel=1e-6)
+    assert np.array_equal(slower.prompt_tokens, load.prompt_tokens)
+
+
+def test_think_times_stay() -> None:
+    scenario = load_scenario("multi-turn")
+    load = load_of(scenario)
+    assert load.gap_ns is not None
+    assert np.array_equal(stretch(load, 3.0).gap_ns, load.gap_ns)
+
+
+def test_no_rate_holds_an_impossible_objective() -> None:
+    scenario = load_scenario(SERVER.replace("6000", "200"))
+    found = find_capacity(scenario, load_of(scenario), parse_slo("ttft_mean<=50ms"))
+    assert found.rate_per_s == 0.0
+    assert not any(probe.holds for probe in found.probes)
+
+
+def test_a_closed_loop_has_no_rate() -> None:
+    scenario = load_scenario("closed-loop")
+    with pytest.raises(InputError, match="no arrival times to stretch"):
+        natural_rate(load_of(scenario))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected terms such as"),
+        ("ttft_p91<=1s", "did you mean 'ttft_p9"),
+        ("ttft_p90", "is no term"),
+        ("ttft_p90>=1s", "a latency to be kept"),
+        ("slo_attainment<=0.9", "a share to be reached"),
+        ("slo_attainment>=90", "a share from 0 to 1"),
+        ("ttft_p90<=1 apple", "apple"),
+    ],
+)
+def test_objectives_that_are_none(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_slo(text)
+
+
+def test_objectives_are_read_in_the_summarys_units() -> None:
+    one, two, three = parse_slo("ttft_p50 <= 1.5s, tpot_p99<50ms,slo_attainment>=95%")
+    assert (one.key, one.bound, one.at_most) == ("median_ttft_ms", 1500.0, True)
+    assert (two.key, two.bound) == ("p99_tpot_ms", 50.0)
+    assert three.holds({"slo_attainment": 0.96})
+    assert not three.holds({"slo_attainment": None})
+
+
+def test_the_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(SERVER.replace("6000", "1500"))
+    command = ["capacity", str(file), "--slo", "ttft_mean<=0.25s", "--tolerance", "0.05"]
+    shown = CliRunner().invoke(app, command)
+    assert shown.exit_code == 0, shown.output
+    assert "s.yaml holds" in shown.stdout
+    both = json.loads(CliRunner().invoke(app, [*command, "--seeds", "2", "--json"]).stdout)
+    assert len(both["searches"]) == 2
+    assert both["half_width_per_s"] > 0
+    assert both["rate_per_s"] == pytest.approx(7.5, rel=0.15)
+    wrong = CliRunner().invoke(app, ["capacity", str(file), "--slo", "slo_attainment>=0.9"])
+    assert "needs the scenario's slo section" in str(wrong.exception)
