@@ -59,6 +59,13 @@ class Where(StrEnum):
     RAY = "ray"
 
 
+class Objective(StrEnum):
+    """What `recommend` makes least."""
+
+    COST = "cost"
+    GPUS = "gpus"
+
+
 class Pricing(StrEnum):
     """Where `validate` takes step times from."""
 
@@ -311,6 +318,47 @@ def capacity(
     print_capacity(scenario, overrides or [], slo, tolerance=tolerance, seeds=seeds, as_json=json)
 
 
+@app.command(
+    epilog="Example: simserve recommend quickstart --slo 'ttft_p90<=1s' --hardware l40s,h100-sxm "
+    "--price l40s=0.9 --price h100-sxm=2.5 --out best.yaml"
+)
+def recommend(
+    scenario: Annotated[str, typer.Argument(help="Scenario file, or the name of a shipped one: one pool.")],
+    slo: Annotated[str, typer.Option(metavar="TERMS", help="What must hold, as of `capacity`.")],
+    hardware: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Accelerators to choose from.")
+    ] = None,
+    tensor_parallel_size: Annotated[
+        str | None, typer.Option("--tensor-parallel-size", "--tp", metavar="1,2,...", help="Ranks to try.")
+    ] = None,
+    axis: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=A,B,...", help="Another key below the pool, such as engine.max_num_seqs=64,256."
+        ),
+    ] = None,
+    price: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=USD", help="Price of an accelerator an hour.")
+    ] = None,
+    objective: Annotated[Objective, typer.Option(help="What is to be least.")] = Objective.COST,
+    rate: Annotated[
+        float | None, typer.Option(min=1e-9, help="Requests a second; without it the scenario's own.")
+    ] = None,
+    max_gpus: Annotated[int, typer.Option(min=1, help="No option may have more accelerators.")] = 64,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Write the best as a scenario.")] = None,
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Find the cheapest configuration that serves a load within its objectives."""
+    from simserve.recommend_cli import print_recommendation, read_axes
+
+    print_recommendation(
+        scenario, overrides or [], slo,
+        axes=read_axes(hardware, tensor_parallel_size, axis or []),
+        prices=price or (), objective=objective.value, rate=rate, most_gpus=max_gpus, out=out, as_json=json,
+    )  # fmt: skip
+
+
 @app.command(epilog="Example: simserve report out --html out.html --perfetto out.json.gz")
 def report(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="The folder of a run.")],
@@ -334,16 +382,15 @@ def report(
     write_reports(folder, html=html, perfetto=perfetto, prometheus=prometheus, vllm_bench=vllm_bench)
 
 
-@app.command(epilog="Example: simserve conformance vllm logs/")
-def conformance(
-    engine: Annotated[str, typer.Argument(help="The engine whose logs these are: vllm.")],
-    paths: Annotated[list[str], typer.Argument(help="Golden logs: files or folders.")],
-    json: Json = False,
-) -> None:
-    """Replay logs of the real scheduler and report every difference; exit 1 on any."""
-    from simserve.cli_conformance import check_conformance
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def conformance(context: typer.Context) -> None:
+    """Replay logs of real schedulers (vllm, sglang); record and replay decision logs of any."""
+    from simserve.cli_conformance import run_conformance
 
-    check_conformance(engine, paths, as_json=json)
+    run_conformance(context.args)
 
 
 @app.command(

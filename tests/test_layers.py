@@ -43,6 +43,7 @@ LAYERS = (
         "report_cli",
         "sweep_cli",
         "capacity_cli",
+        "recommend_cli",
         "cli_calibrate",
         "calibrate_cli",
     ),

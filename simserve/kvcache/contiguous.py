@@ -37,14 +37,16 @@ class Region:
 
     Attributes:
         start, size: Its units.
+        asked_tokens: Tokens that it was made for; more fit where units and allocators round up.
         final_tokens: Tokens that the request has at its end.
     """
 
-    __slots__ = ("final_tokens", "size", "start")
+    __slots__ = ("asked_tokens", "final_tokens", "size", "start")
 
-    def __init__(self, start: int, size: int, final_tokens: int) -> None:
+    def __init__(self, start: int, size: int, asked_tokens: int, final_tokens: int) -> None:
         self.start = start
         self.size = size
+        self.asked_tokens = asked_tokens
         self.final_tokens = final_tokens
 
 
@@ -121,14 +123,14 @@ class ContiguousCache:
         """
         request = table.request
         known = tokens if tokens > room_for else room_for
-        wanted = self._reservation.tokens(request, known)
-        size = self._allocator.rounded(self._units(wanted if wanted > tokens else tokens))
+        wanted = max(tokens, self._reservation.tokens(request, known))
+        size = self._allocator.rounded(self._units(wanted))
         start = self._allocator.allocate(size)
         if start == NOWHERE:
             self._refuse(request.id, size)
             return False
         final = self._reservation.final_tokens(request)
-        self._regions[request.id] = region = Region(start, size, final)
+        self._regions[request.id] = region = Region(start, size, wanted, final)
         self._enter(region)
         return True
 
@@ -208,16 +210,20 @@ class ContiguousCache:
         for table in held:
             if table.computed > self.capacity_tokens(table):
                 raise IntegrityError(f"request {table.request.id} has more tokens than its region has places")
-        if self._occupancy.final != sum(self._final_places(region) for region in self._regions.values()):
-            raise IntegrityError("the places that will be used do not add up")
+        places = [self._places(region) for region in self._regions.values()]
+        counted = (self._occupancy.asked, self._occupancy.final)
+        if counted != (sum(asked for asked, _ in places), sum(final for _, final in places)):
+            raise IntegrityError("the places that were asked for, or will be used, do not add up")
 
     # -- sizes --------------------------------------------------------------------------------------------
 
     def _units(self, tokens: int) -> int:
         return -(-tokens // self.block_size)
 
-    def _final_places(self, region: Region) -> int:
-        return min(region.final_tokens, region.size * self.block_size)
+    def _places(self, region: Region) -> tuple[int, int]:
+        """Return the places that a region was made for, and those that will ever be used."""
+        final = min(region.final_tokens, region.size * self.block_size)
+        return max(region.asked_tokens, final), final
 
     # -- regions ------------------------------------------------------------------------------------------
 
@@ -231,7 +237,7 @@ class ContiguousCache:
         for size in (double, need):
             if allocator.extend(start, region.size, size):
                 self._leave(region)
-                region.size = size
+                region.size, region.asked_tokens = size, size * self.block_size
                 self._enter(region)
                 return True
         for size in (double, need):
@@ -239,7 +245,7 @@ class ContiguousCache:
             if place != NOWHERE:
                 self._leave(region)
                 allocator.free(start, region.size)
-                region.start, region.size = place, size
+                region.start, region.size, region.asked_tokens = place, size, size * self.block_size
                 self._enter(region)
                 self.fragmentation.moves += 1
                 self.fragmentation.moved_tokens += computed_tokens
@@ -251,9 +257,11 @@ class ContiguousCache:
         self._occupancy.refuse(request_id, would_fit=size <= self._allocator.num_free)
 
     def _enter(self, region: Region) -> None:
-        self._occupancy.change(self._final_places(region))
+        asked, final = self._places(region)
+        self._occupancy.change(asked, final)
         self.pool.num_free = self._allocator.num_free
 
     def _leave(self, region: Region) -> None:
-        self._occupancy.change(-self._final_places(region))
+        asked, final = self._places(region)
+        self._occupancy.change(-asked, -final)
         self.pool.num_free = self._allocator.num_free

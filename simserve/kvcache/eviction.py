@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from simserve import registry
-from simserve.errors import InputError
+from simserve.errors import InputError, UnknownNameError
 from simserve.kvcache.radix_node import RadixNode
 
 # A heap that holds more dead entries than living ones is cleaned, but not for less than this.
@@ -26,12 +26,21 @@ class EvictionPolicy:
         rising: Whether a node's key never falls while it is cached. Where it can fall, say False: the cache
             then tells the policy about each use of a leaf.
         ttl_ns: How long an unused node lives; 0: until it is evicted.
+        option_defaults: Names and defaults of its options, which are numbers.
+        options: Its options.
     """
 
+    option_defaults: ClassVar[Mapping[str, float]] = {}
     rising = True
     ttl_ns = 0
 
-    def __init__(self) -> None:
+    def __init__(self, **options: float) -> None:
+        for name in options:
+            if name not in self.option_defaults:
+                raise UnknownNameError(f"option of {type(self).__name__}", name, self.option_defaults)
+            if isinstance(options[name], bool) or not isinstance(options[name], int | float):
+                raise InputError(f"{name}: expected a number, got {options[name]!r}")
+        self.options = {**self.option_defaults, **options}
         self._heap: list[tuple[Any, int, int, RadixNode]] = []
         self._serial = 0
         self._room = _SMALL_HEAP
@@ -109,6 +118,6 @@ def build_eviction(name: str, options: Mapping[str, Any] | None = None) -> Evict
     policy = registry.lookup("eviction", name)
     try:
         built: EvictionPolicy = policy(**(options or {}))
-    except (TypeError, ValueError) as error:
+    except (InputError, TypeError, ValueError) as error:
         raise InputError(f"eviction policy {name!r}: {error}") from error
     return built

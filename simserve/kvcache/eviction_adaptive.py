@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, ClassVar
 
 from simserve import registry
 from simserve.kvcache.eviction import EvictionPolicy
@@ -15,8 +15,11 @@ from simserve.kvcache.radix_node import RadixNode
 class TTL(LRU):
     """LRU, and nothing outlives `ttl_s` seconds without a use."""
 
-    def __init__(self, ttl_s: float = 300.0) -> None:
-        super().__init__()
+    option_defaults: ClassVar = {"ttl_s": 300.0}
+
+    def __init__(self, **options: float) -> None:
+        super().__init__(**options)
+        ttl_s = self.options["ttl_s"]
         if ttl_s <= 0:
             raise ValueError(f"ttl_s must be above 0, got {ttl_s}")
         self.ttl_ns = round(ttl_s * 1e9)
@@ -37,23 +40,24 @@ class TTL(LRU):
 
 @registry.register("eviction", "cost")
 class CostAware(EvictionPolicy):
-    """Least recompute time saved per byte first, with the ageing of GreedyDual-Size with Frequency.
+    """Least recompute time saved per byte first, aged as in GreedyDual-Size with Frequency (HP, 1998).
 
     A token at position p costs a prefill in proportion to 1 + p / `linear_context_tokens`: the part that is
     equal for all tokens, and attention over p tokens. Every token takes the same bytes, so what a node
     saves per byte is its hits times the mean of that. Cherkasova, "Improving WWW proxies performance with
     Greedy-Dual-Size-Frequency caching policy", HPL-98-69R1.
 
-    Args:
-        linear_context_tokens: Position at which attention costs as much as the rest of a token's prefill:
-            parameters / (2 x layers x attention width). The default is that of Llama 3.1 8B,
-            8.03e9 / (2 x 32 x 4096).
+    Options: `linear_context_tokens`, the position at which attention costs as much as the rest of a token's
+    prefill: parameters / (2 x layers x attention width). The default is that of Llama 3.1 8B,
+    8.03e9 / (2 x 32 x 4096).
     """
 
+    option_defaults: ClassVar = {"linear_context_tokens": 30_600.0}
     rising = False
 
-    def __init__(self, linear_context_tokens: float = 30_600.0) -> None:
-        super().__init__()
+    def __init__(self, **options: float) -> None:
+        super().__init__(**options)
+        linear_context_tokens = self.options["linear_context_tokens"]
         if linear_context_tokens <= 0:
             raise ValueError(f"linear_context_tokens must be above 0, got {linear_context_tokens}")
         self.linear_context_tokens = linear_context_tokens
@@ -81,17 +85,19 @@ class CostAware(EvictionPolicy):
 
 @registry.register("eviction", "s3-fifo")
 class S3FIFO(EvictionPolicy):
-    """S3-FIFO: a small queue for newcomers, a main queue for what is used again, and a memory of what went.
+    """A small queue for newcomers, a main one for what is used again, a memory of what went (SOSP 2023).
 
     Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023, with its constants. A node
     joins a queue when it becomes an evictable leaf. Its uses are hits after the first, at most three count.
 
-    Args:
-        small_share: Share of the evictable tokens above which the small queue gives way.
+    Options: `small_share`, the share of the evictable tokens above which the small queue gives way.
     """
 
-    def __init__(self, small_share: float = 0.1) -> None:
-        super().__init__()
+    option_defaults: ClassVar = {"small_share": 0.1}
+
+    def __init__(self, **options: float) -> None:
+        super().__init__(**options)
+        small_share = self.options["small_share"]
         if not 0 < small_share < 1:
             raise ValueError(f"small_share must lie between 0 and 1, got {small_share}")
         self.small_share = small_share

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from simserve import registry
 from simserve.kvcache.eviction import EvictionPolicy
 from simserve.kvcache.radix_node import RadixNode
@@ -65,14 +67,16 @@ class Priority(EvictionPolicy):
 
 @registry.register("eviction", "slru")
 class SLRU(EvictionPolicy):
-    """Segmented LRU: what has been hit `threshold` times is protected until all else has gone.
+    """Segmented LRU: what has been hit `threshold` times goes after all else (Karedla et al., 1994).
 
     Karedla, Love and Wherry, "Caching strategies to improve disk system performance", 1994.
     """
 
-    def __init__(self, threshold: int = 2) -> None:
-        super().__init__()
-        self.threshold = threshold
+    option_defaults: ClassVar = {"threshold": 2}
+
+    def __init__(self, **options: float) -> None:
+        super().__init__(**options)
+        self.threshold = self.options["threshold"]
 
     def key(self, node: RadixNode) -> tuple[bool, int]:
         """Whether it is protected, then the last use."""
@@ -88,12 +92,13 @@ class TLRU(EvictionPolicy):
     wholly in that tail goes first.
     """
 
+    option_defaults: ClassVar = {"threshold": 0, "next_prompt_estimate": 0}
     rising = False  # a split raises where a node begins
 
-    def __init__(self, threshold: int = 0, next_prompt_estimate: int = 0) -> None:
-        super().__init__()
-        self.threshold = threshold
-        self.next_prompt_estimate = next_prompt_estimate
+    def __init__(self, **options: float) -> None:
+        super().__init__(**options)
+        self.threshold = self.options["threshold"]
+        self.next_prompt_estimate = self.options["next_prompt_estimate"]
 
     def key(self, node: RadixNode) -> tuple[int, int]:
         """-1 for a tail, 0 for the rest; then the last use."""

@@ -13,18 +13,21 @@ class Occupancy:
 
     Attributes:
         log: Sums and rows so far.
+        asked: Places that regions were asked to have.
         final: Places in regions that will ever hold a token.
     """
 
     def __init__(self, capacity_tokens: int) -> None:
         self.log = FragmentationLog(capacity_tokens)
+        self.asked = 0
         self.final = 0
         # Whether a region changed since the last row, and who was refused since one last changed.
         self._changed = True
         self._refused: set[int] = set()
 
-    def change(self, final: int) -> None:
-        """Count a region that was taken, or returned (`final` below 0)."""
+    def change(self, asked: int, final: int) -> None:
+        """Count a region that was taken, or returned (both below 0)."""
+        self.asked += asked
         self.final += final
         self._changed = True
         self._refused.clear()
@@ -51,9 +54,9 @@ class Occupancy:
             free, largest_hole: Places in no region, and those of the largest hole.
         """
         log, final = self.log, self.final
-        unused = log.capacity_tokens - free - final
+        unused, rounded = self.asked - final, log.capacity_tokens - free - self.asked
         used_sum = steps * used + growth * (steps * (steps - 1) // 2)
-        log.add(steps, used_sum, steps * final - used_sum, unused, free, largest_hole)
+        log.add(steps, used_sum, steps * final - used_sum, unused, rounded, free, largest_hole)
         if self._changed:
-            log.append(step, used, final - used, unused, free, largest_hole)
+            log.append(step, used, final - used, unused, rounded, free, largest_hole)
             self._changed = False

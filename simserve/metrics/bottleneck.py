@@ -1,8 +1,8 @@
 """What holds a run back, in one line: compute, bandwidth, KV memory or queueing, and what to look at next.
 
 A request that waits for a step does so for one of three reasons, told apart by elimination from the state
-on record: every seat is taken (queueing), the step's token budget is spent (the step's own time is the
-limit), or neither, and then the scheduler could not get KV blocks for it.
+on record: every seat is taken or the batch cannot be joined (queueing), the step's token budget is spent (the
+step's own time is the limit), or neither, and then the scheduler could not get KV blocks for it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class WaitingShares:
     """Shares of the busy time in which requests waited, by what they waited for.
 
     Attributes:
-        seats: Every seat (`max_num_seqs`) was taken.
+        seats: Every seat (`max_num_seqs`) was taken, or a batch ran that nobody can join.
         budget: The step's tokens (`max_num_batched_tokens`) were spent.
         blocks: Neither: no KV blocks for the next request.
     """
@@ -66,6 +66,8 @@ def waiting_shares(pools: Sequence[PoolInfo], logs: Sequence[StepLog]) -> Waitin
         tokens = as_ints(log.prefill_tokens) + as_ints(log.decode_tokens)
         running = as_ints(log.running)
         seats = waits & (running >= _limit(pool.max_num_seqs if pool else None))
+        if pool is not None and not pool.joins_running:
+            seats = waits & (running > 0)
         budget = waits & ~seats & (tokens >= _limit(pool.max_num_batched_tokens if pool else None))
         blocks = waits & ~seats & ~budget
         totals += (span.sum(), span @ seats, span @ budget, span @ blocks)
@@ -99,6 +101,11 @@ def describe_bottleneck(
         return (
             f"KV memory: requests waited for KV blocks in {waiting.blocks:.0%} of the busy time, "
             f"{preemptions} preemptions; look at kv_cache_dtype, gpu_memory_utilization or more instances"
+        )
+    if waiting.seats >= _WAITING_SHARE and not all(pool.joins_running for pool in pools):
+        return (
+            f"queueing: requests waited for a batch to end in {waiting.seats:.0%} of the busy time; "
+            "look at continuous batching (engine.kind) or more replicas"
         )
     if waiting.seats >= _WAITING_SHARE:
         return (

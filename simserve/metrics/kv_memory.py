@@ -16,7 +16,8 @@ from simserve.metrics.record import StepLog
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_COLUMNS = ("used", "later", "unused", "free", "largest_hole")
+_COLUMNS = ("used", "later", "unused", "rounded", "free", "largest_hole")
+_SUMS = ("used_sum", "later_sum", "unused_sum", "rounded_sum", "free_sum", "scattered_sum")
 _COUNTS = ("refused", "refused_by_fragmentation", "moves", "moved_tokens")
 
 
@@ -36,7 +37,7 @@ def summarise_fragmentation(logs: Sequence[StepLog]) -> dict[str, Any]:
     places = 0
     for each in found:
         places += each.steps * each.capacity_tokens
-        for name in ("used_sum", "later_sum", "unused_sum", "free_sum", "scattered_sum", *_COUNTS):
+        for name in (*_SUMS, *_COUNTS):
             setattr(total, name, getattr(total, name) + getattr(each, name))
     figures = total.shares_of(places)
     return {"kv_fragmentation": figures | {name: getattr(total, name) for name in _COUNTS}}

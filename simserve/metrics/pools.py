@@ -24,6 +24,7 @@ class PoolInfo:
         accelerators: Accelerators of one engine.
         max_num_seqs: Seats of one instance's scheduler; None where the engine has no such limit.
         max_num_batched_tokens: Token budget of a step; None where the engine has no such limit.
+        joins_running: Whether a request can join others that run; else it waits for their batch to end.
         idle_power_w, busy_power_w: Power of one instance without and with a step executing; None unknown.
         price_usd_per_hour: Price of one instance; None unknown.
     """
@@ -35,6 +36,7 @@ class PoolInfo:
     accelerators: int = 1
     max_num_seqs: int | None = None
     max_num_batched_tokens: int | None = None
+    joins_running: bool = True
     idle_power_w: float | None = None
     busy_power_w: float | None = None
     price_usd_per_hour: float | None = None

@@ -74,7 +74,11 @@ FAMILIES: dict[str, Family] = {
     # Positions start at 2 (OPTLearnedPositionalEmbedding.offset).
     "opt": replace(_PLAIN, position_offset=2, intermediate_key="ffn_dim"),
     "falcon": Family(
-        tied=True, gated_mlp=False, norm_bias=True, intermediate_key="ffn_hidden_size", intermediate_multiple=4
+        tied=True,
+        gated_mlp=False,
+        norm_bias=True,
+        intermediate_key="ffn_hidden_size",
+        intermediate_multiple=4,
     ),
     "bloom": replace(
         _PLAIN, embedding_norm=True, alibi=True, intermediate_key="n_inner", intermediate_multiple=4

@@ -82,6 +82,8 @@ class EnginePlan:
         """Describe the pool for the figures; `instances` are the numbers of its engines' step logs."""
         gpus = self.engine.tensor_parallel_size * self.engine.pipeline_parallel_size
         price = self.accelerator.price_usd_per_hour
+        kind = lookup("engine", self.engine.kind)
+        has_budget = getattr(kind, "has_token_budget", True)
         return PoolInfo(
             name=name,
             instances=tuple(instances),
@@ -89,7 +91,8 @@ class EnginePlan:
             model=self.shape.name,
             accelerators=gpus,
             max_num_seqs=self.config.max_num_seqs,
-            max_num_batched_tokens=self.config.max_num_batched_tokens,
+            max_num_batched_tokens=self.config.max_num_batched_tokens if has_budget else None,
+            joins_running=getattr(kind, "joins_running", True),
             price_usd_per_hour=None if price is None else price * gpus,
         )
 

@@ -25,6 +25,7 @@ from simserve.engine.sglang_profile import (
 )
 from simserve.errors import UnknownNameError
 from simserve.registry import lookup
+from simserve.scenario.engine_kind import own_options
 from simserve.scenario.engine_schema import Engine
 from simserve.scheduler.sglang.options import OPTION_DEFAULTS
 
@@ -47,7 +48,7 @@ def resolve_sglang(engine: Engine, accelerator: Accelerator, seed: int) -> Engin
     Raises:
         UnknownNameError: For unknown options.
     """
-    given = engine.options
+    given = own_options(engine)
     for name in given:
         if name not in OPTION_DEFAULTS:
             raise UnknownNameError("option of engine kind 'sglang'", name, OPTION_DEFAULTS)

@@ -36,6 +36,8 @@ class RequestBatching(BaseScheduler):
         "enable_prefix_caching": False,
     }
     has_token_budget = False
+    # Nobody joins a batch that runs.
+    joins_running = False
     # The option that says how long the oldest request waits for others, s.
     wait_option: ClassVar[str] = ""
 

@@ -93,13 +93,22 @@ def test_an_oracle_wastes_nothing_inside_its_regions() -> None:
     assert (log.used_sum, log.later_sum, log.unused_sum, log.free_sum) == (407, 163, 0, 430)
 
 
+def test_buddies_round_up_what_was_reserved() -> None:
+    cache = ContiguousCache(1025, 1, allocator="buddy", reserve="max_tokens", max_model_len=500)
+    table = sequence(0, 100, 50, max_tokens=200)
+    assert admit(cache, table)
+    cache.sample(0, [table])
+    log = cache.fragmentation
+    assert (log.used_sum, log.later_sum, log.unused_sum, log.rounded_sum) == (100, 50, 150, 512 - 300)
+
+
 def test_units_of_several_tokens_round_regions_up() -> None:
     cache = ContiguousCache(101, 16, reserve="oracle", max_model_len=500)
     table = sequence(0, 100, 25)
     assert admit(cache, table)
     cache.sample(0, [table])
     assert 100 - cache.pool.num_free == 8
-    assert cache.fragmentation.unused_sum == 8 * 16 - 125
+    assert (cache.fragmentation.unused_sum, cache.fragmentation.rounded_sum) == (0, 8 * 16 - 125)
 
 
 # -- fragmentation -------------------------------------------------------------------------------------------
@@ -151,6 +160,7 @@ def test_rows_tell_how_memory_changed_over_time() -> None:
     log = cache.fragmentation
     rows = list(zip(log.step, log.used, log.later, log.unused, log.free, log.largest_hole, strict=True))
     assert rows == [(0, 10, 10, 0, 80, 80), (2, 41, 14, 0, 45, 45), (3, 30, 5, 0, 65, 45)]
+    assert list(log.rounded) == [0, 0, 0]
 
 
 # -- growing and moving --------------------------------------------------------------------------------------
@@ -218,7 +228,7 @@ def test_no_token_is_ever_lost_or_in_two_places(
         cache.check_integrity(running)
         cache.sample(step, running)
         log = cache.fragmentation
-        parts = (log.used_sum, log.later_sum, log.unused_sum, log.free_sum)
+        parts = (log.used_sum, log.later_sum, log.unused_sum, log.rounded_sum, log.free_sum)
         assert min(parts) >= 0
         assert sum(parts) == log.steps * log.capacity_tokens
     for table in running:

@@ -176,6 +176,7 @@ def test_bad_policies_and_options_are_bad_input() -> None:
         ("lru", {"threshold": 2}),
         ("ttl", {"ttl_s": 0}),
         ("ttl", {"ttl_s": "long"}),
+        ("slru", {"threshold": "2"}),
         ("cost", {"linear_context_tokens": -1}),
         ("s3-fifo", {"small_share": 1.5}),
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 
 import pytest
 
@@ -44,6 +45,13 @@ def test_waiting_is_told_apart_by_elimination() -> None:
 def test_kind_follows_from_the_state(stretch: tuple[int, int, int], kind: str) -> None:
     split = [TimeSplit(compute_s=2.0, bandwidth_s=1.0)]
     assert describe(make_log(stretch, (1, 0, 1)), split).startswith(f"{kind}:")
+
+
+def test_a_batch_that_nobody_can_join_is_what_is_waited_for() -> None:
+    pool = replace(POOL, joins_running=False)
+    log = make_log((2, 3, 2), (2, 3, 2), (1, 0, 1))
+    line = describe_bottleneck([pool], [log], [], duration_s=3.0, preemptions=0, requests=9)
+    assert line.startswith("queueing: requests waited for a batch to end in 67% of the busy time")
 
 
 @pytest.mark.parametrize("part", ["compute", "bandwidth", "communication", "overhead"])

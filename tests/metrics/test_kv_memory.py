@@ -22,14 +22,15 @@ def make_log(instance: int, fragmentation: FragmentationLog | None) -> StepLog:
 
 def test_shares_are_over_the_places_of_all_engines() -> None:
     small, large = FragmentationLog(100), FragmentationLog(300)
-    small.add(2, used_sum=60, later_sum=40, unused=30, free=20, largest_hole=15)
-    large.add(1, used_sum=100, later_sum=0, unused=0, free=200, largest_hole=200)
+    small.add(2, used_sum=60, later_sum=40, unused=28, rounded=2, free=20, largest_hole=15)
+    large.add(1, used_sum=100, later_sum=0, unused=0, rounded=0, free=200, largest_hole=200)
     small.refused, large.refused = 2, 3
     figures = summarise_fragmentation([make_log(0, small), make_log(1, None), make_log(2, large)])
     shares = figures["kv_fragmentation"]
     assert shares["used"] == 160 / 500
     assert shares["reserved_for_later"] == 40 / 500
-    assert shares["never_used"] == 60 / 500
+    assert shares["never_used"] == 56 / 500
+    assert shares["rounded_up"] == 4 / 500
     assert shares["free"] == 240 / 500
     assert shares["outside_largest_hole"] == 10 / 500
     assert shares["refused"] == 5
@@ -40,13 +41,13 @@ def test_rows_are_by_engine() -> None:
     logs = []
     for number in (1, 0):
         log = FragmentationLog(100)
-        log.append(3, 10, 20, 30, 40, 35 + number)
+        log.append(3, 10, 20, 25, 5, 40, 35 + number)
         logs.append(make_log(number, log))
     rows = kv_memory_table(logs).to_pylist()
     assert [row["instance"] for row in rows] == [0, 1]
     assert rows[1] == {
-        "instance": 1, "step": 3, "used_tokens": 10, "later_tokens": 20, "unused_tokens": 30,
-        "free_tokens": 40, "largest_hole_tokens": 36,
+        "instance": 1, "step": 3, "used_tokens": 10, "later_tokens": 20, "unused_tokens": 25,
+        "rounded_tokens": 5, "free_tokens": 40, "largest_hole_tokens": 36,
     }  # fmt: skip
 
 
@@ -79,7 +80,7 @@ def test_the_files_of_a_run(tmp_path: Path) -> None:
     result = run("grow")
     result.write(tmp_path / "run")
     table = pq.read_table(tmp_path / "run" / "kv_memory.parquet")
-    parts = ("used_tokens", "later_tokens", "unused_tokens", "free_tokens")
+    parts = ("used_tokens", "later_tokens", "unused_tokens", "rounded_tokens", "free_tokens")
     assert table.num_rows > 40
     assert all(sum(row[part] for part in parts) == 3200 for row in table.to_pylist())
     assert result.summary["kv_fragmentation"]["moves"] > 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from simserve.errors import SimulationError
+from simserve.errors import IntegrityError, SimulationError
+from simserve.scheduler.batch import Batch
 from simserve.scheduler.sglang import SglangScheduler
 from simserve.scheduler.sglang.config import SCHEDULE_POLICIES, SglangConfig
 from simserve.scheduler.sglang.row import Row
@@ -142,3 +144,78 @@ def test_rows_keep_their_steps_in_stretches(seed: int) -> None:
     steps = token_steps(seed, {})
     assert token_steps(seed, {"stretch": lambda longest: longest}) == steps
     assert all(tokens == sorted(set(tokens)) for tokens in steps)
+
+
+# -- rules that random loads show, and mutants that break them ----------------------------------------------
+
+
+def check_rules(policy: type[SglangScheduler], seed: int) -> int:
+    """Drive an observed scheduler and check each decision; return how many requests were retracted.
+
+    First come is first served, retraction takes those that have generated least, and no token is lost.
+    """
+    draw = random.Random(seed)
+    options = {"schedule_policy": "fcfs", "enable_priority_scheduling": False, "retraction_policy": "length"}
+    config: Any = replace(build_config(draw), schedule_conservativeness=0.02, **options)
+    arrivals = build_arrivals(draw)
+    came = [request.id for at in sorted(arrivals) for request in arrivals[at]]
+    scheduler = policy(config, observe=True)
+    served: list[int] = []
+    retracted = 0
+
+    def watch(_: int, batch: Batch | None) -> None:
+        nonlocal retracted
+        seen = scheduler.observation
+        assert seen is not None
+        for entry in batch.entries if batch is not None else ():
+            if entry.sequence.id not in served:
+                served.append(entry.sequence.id)
+        ranks = [
+            (scheduler.decoders.generated(row), -row.request.prompt_tokens) for row in scheduler.batch.rows
+        ]
+        for request_id in seen.retracted:
+            row = scheduler.sequences[request_id]
+            assert all((row.outputs, -row.request.prompt_tokens) <= rank for rank in ranks)
+        retracted += len(seen.retracted)
+
+    drive(scheduler, config, arrivals, observer=watch, max_iterations=5_000)
+    assert served == came
+    return retracted
+
+
+def test_decisions_follow_the_rules() -> None:
+    assert sum(check_rules(SglangScheduler, seed) for seed in range(60)) > 20
+
+
+class WrongVictim(SglangScheduler):
+    """Keeps those that have generated least."""
+
+    def _order_to_keep(self) -> list[Row]:
+        return super()._order_to_keep()[::-1]
+
+
+class LostPage(SglangScheduler):
+    """Forgets a page of a request that ends."""
+
+    def _finish(self, row: Row, step: int) -> None:
+        super()._finish(row, step)
+        self.pool.free -= self.pool.page_size
+
+
+class BrokenTie(SglangScheduler):
+    """Serves those that come together in reverse order."""
+
+    def _form_prefill(self) -> Batch | None:
+        self.waiting.sort(key=lambda row: (row.arrived_ns, -row.id))
+        return super()._form_prefill()
+
+
+@pytest.mark.parametrize("mutant", [WrongVictim, LostPage, BrokenTie])
+def test_mutants_are_caught(mutant: type[SglangScheduler]) -> None:
+    caught = 0
+    for seed in range(60):
+        try:
+            check_rules(mutant, seed)
+        except (AssertionError, IntegrityError, SimulationError):
+            caught += 1
+    assert caught > 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from simserve import load_scenario, registry, simulate
@@ -10,7 +12,7 @@ from simserve.scenario.checks import check_scenario
 from simserve.scenario.engine_build import plan_engine
 from simserve.scenario.loader import scenario_names
 
-KINDS = ("sarathi", "vllm-v0", "orca", "static", "dynamic")
+KINDS = ("sarathi", "vllm-v0", "orca", "static", "dynamic", "tensorrt-llm", "lightllm", "fastserve")
 BASE = (
     "model: llama-3.1-8b\n"
     "workload: {arrivals: 10, prompt_tokens: 512, output_tokens: 64, requests: 20}\n"
@@ -53,6 +55,9 @@ def test_a_kind_without_changes_gives_no_warning(kind: str) -> None:
         ("orca", "max_num_batched_tokens", "4096"),
         ("static", "max_num_batched_tokens", "4096"),
         ("dynamic", "scheduler_reserve_full_isl", "true"),
+        ("tensorrt-llm", "long_prefill_token_threshold", "64"),
+        ("lightllm", "scheduler_reserve_full_isl", "true"),
+        ("fastserve", "scheduling_policy", "priority"),
     ],
 )
 def test_keys_that_a_kind_does_not_read_are_a_warning(kind: str, key: str, value: str) -> None:
@@ -128,3 +133,10 @@ def test_swapping_costs_time() -> None:
     plain = simulate(load_scenario(BASE, [f"pools.0.engine={{{engine}}}", *workload]), check=True)
     assert plain.summary["preemptions"] > 0
     assert plain.summary["duration"] != result.summary["duration"]
+
+
+@pytest.mark.parametrize("kind", registry.names("engine"))
+def test_the_list_names_each_kind_in_a_line_with_its_source(kind: str) -> None:
+    about = registry.describe("engine")[kind]
+    assert re.search(r"\(\w[^()]+\)\.$", about), about
+    assert len(about) <= 105

@@ -11,6 +11,7 @@ from simserve.errors import InputError
 from simserve.scenario.checks import check_scenario
 from simserve.scenario.engine_build import plan_engine
 from simserve.scenario.engine_plan import EnginePlan
+from simserve.scenario.loader import scenario_names
 from simserve.scheduler.sglang.config import SglangConfig
 
 SCENARIO = (
@@ -116,6 +117,21 @@ def test_keys_without_a_meaning_are_warnings() -> None:
     keys = ["pools.0.engine.long_prefill_token_threshold=100"]
     (warning,) = check_scenario(load_scenario(SCENARIO.replace("HARDWARE", "h100-sxm"), keys))
     assert warning == "pools.0.engine.long_prefill_token_threshold means nothing for kind 'sglang'"
+
+
+@pytest.mark.parametrize("name", [name for name in scenario_names() if "/" not in name])
+def test_it_runs_the_shipped_scenarios(name: str) -> None:
+    """All but one, which asks for an order that it cannot have."""
+    scenario = load_scenario(f"scenarios/{name}.yaml")
+    overrides = [f"pools.{index}.engine.kind=sglang" for index in range(len(scenario.pools))]
+    limit = "workload.requests=10" if scenario.workload.trace is None else "workload.trace.limit=10"
+    loaded = load_scenario(f"scenarios/{name}.yaml", [*overrides, limit])
+    if name == "fair-share":
+        with pytest.raises(InputError, match="does not work with engine kind 'sglang'"):
+            simulate(loaded)
+        return
+    result = simulate(loaded, check=True)
+    assert result.summary["completed"] == 10
 
 
 def test_it_serves() -> None:

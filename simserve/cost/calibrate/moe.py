@@ -55,6 +55,8 @@ class MoeFamily(Family):
 
     name = "moe"
     stems = ("moe",)
+    # More rows a fit change no figure.
+    max_rows = 1500
 
     def rows(self, stem: str, table: pd.DataFrame) -> pd.DataFrame:
         """Rows with the shape columns of `MoeForm` and those of `moe_loads`; see `Family.rows`."""

@@ -1,14 +1,16 @@
-"""Fused mixture of experts, form E2: activated experts, tile-padded picks an expert, waves and row passes.
+"""Fused mixture of experts, form E3: activated experts, tile-padded picks an expert, waves and row passes.
 
 Both grouped GEMMs of the busiest rank (`expert_load`) are priced as the slower of arithmetic on whole tiles
-and of reading each activated expert's weights once; the least over the tile heights counts, as kernels choose
-their tile by the picks an expert has. Sorting, the activation and the weighted sum are passes over the picked
-rows (of this rank), the routed rows (of all ranks: vLLM's Triton experts size their buffers so) and the
-tokens' rows.
+and of reading each activated expert's weights once; the least over the tile heights counts, as tuned kernels
+choose their tile by the picks an expert has, but for vLLM's Triton experts where nobody tuned them: those
+take 64 rows as soon as there are more tokens than experts (fused_moe.py, get_default_config). Sorting, the
+activation and the weighted sum are passes over the picked rows (of this rank), the routed rows (of all ranks:
+vLLM's Triton experts size their buffers so) and the tokens' rows, and a while for each pick.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
@@ -23,14 +25,17 @@ OUTPUT_BYTES = 2.0
 _WAVES = 8.0
 # Depth of a tile's loop that `tile_s` is stated for.
 _DEPTH = 1024.0
-# Kinds of kernels, best first for serving: what vLLM chooses on Blackwell, then on Hopper and before.
+# Kinds of kernels, best first for serving: vLLM takes Triton's on Hopper and before (and on what nobody has
+# measured), TensorRT-LLM's on Blackwell, where no table has Triton's.
 OTHER = "other"
 SERVING_VARIANTS = (
-    "trtllm", "triton", "cutlass", "torch_flow", "marlin", "trtllm_modular", "cutlass_nongated", OTHER,
+    "triton", "trtllm", "cutlass", "torch_flow", "marlin", "trtllm_modular", "cutlass_nongated", OTHER,
 )  # fmt: skip
 # Shape columns of a rank's loads.
 LOADS = ("activated", "picks", *(f"padded{rows}" for rows in TILE_ROWS))
 _ROUTING = ("experts", "topk", "moe_ep", "skew")
+# Tile heights of Triton's default configurations: up to as many tokens as a rank has experts, and beyond.
+_FEW_ROWS, _MANY_ROWS = 16, 64
 
 
 def moe_loads(shapes: Shapes) -> dict[str, Array]:
@@ -81,7 +86,7 @@ class MoeForm:
     of `moe_loads` may be given.
     """
 
-    name = "E2"
+    name = "E3"
     parameters = (
         *_GEMM_PARAMETERS,
         Parameter("overhead_s", 1e-6, 4e-4, 2e-5),
@@ -90,6 +95,12 @@ class MoeForm:
         Parameter("routed_hidden_passes", 1e-3, 100.0, 0.3),
         Parameter("routed_inner_passes", 1e-3, 100.0, 0.3),
         Parameter("token_row_passes", 1e-3, 30.0, 1.0),
+        Parameter("pick_s", 1e-13, 1e-8, 1e-11),
+        # Share of the default tiles in the time: 0 where all is tuned.
+        Parameter("default_tiles", 0.0, 1.0, 0.0),
+        # Share of the bandwidth that a rank's only expert gets: CUTLASS's grouped kernels on Hopper are up to
+        # four times slower with one group than with two.
+        Parameter("lone_share", 0.05, 1.0, 1.0),
     )
 
     def seconds(self, shapes: Shapes, constants: Constants, device: Device, *, warm: bool) -> Array:
@@ -99,11 +110,23 @@ class MoeForm:
         ups = 1.0 + shapes["gated"]
         weights = loads["activated"] * (ups + 1) * hidden * inner * shapes["weight_bytes"]
         slow = _cold_share(weights, constants, device) if warm else np.ones_like(hidden)
+        slow = slow / np.where(shapes["experts"] <= shapes["moe_ep"], constants["lone_share"], 1.0)
         passes = self._row_passes(shapes, loads, constants, ups * inner)
         total = constants["overhead_s"] + passes / device.bytes_per_s
+        total = total + constants["pick_s"] * shapes["tokens"] * shapes["topk"]
         for columns, depth in ((ups * inner, hidden), (hidden, inner)):
-            total = total + _grouped_gemm_s({**shapes, **loads}, columns, depth, slow, constants, device)
+            by_tile = _grouped_gemm_s({**shapes, **loads}, columns, depth, slow, constants, device)
+            total = total + self._choose_tiles(by_tile, shapes, constants)
         return np.asarray(total)
+
+    @staticmethod
+    def _choose_tiles(by_tile: Mapping[int, Array], shapes: Shapes, constants: Constants) -> Array:
+        """The fastest tile's seconds, mixed with those of the default tile."""
+        best = np.minimum.reduce([*by_tile.values()])
+        few = shapes["tokens"] <= shapes["experts"] / shapes["moe_ep"]
+        many = by_tile[_MANY_ROWS]
+        usual = np.where(few, np.minimum(by_tile[_FEW_ROWS], many), many)
+        return np.asarray(best + constants["default_tiles"] * (usual - best))
 
     @staticmethod
     def _row_passes(shapes: Shapes, loads: Shapes, constants: Constants, columns: Array) -> Array:
@@ -139,7 +162,8 @@ class GroupedGemmForm:
         weights = shapes["activated"] * columns * depth * shapes["weight_bytes"]
         slow = _cold_share(weights, constants, device) if warm else np.ones_like(depth)
         fixed_s = constants["overhead_s"] + constants["expert_s"] * shapes["activated"]
-        return np.asarray(fixed_s + _grouped_gemm_s(shapes, columns, depth, slow, constants, device))
+        by_tile = _grouped_gemm_s(shapes, columns, depth, slow, constants, device)
+        return np.asarray(fixed_s + np.minimum.reduce([*by_tile.values()]))
 
 
 def _cold_share(weights: Array, constants: Constants, device: Device) -> Array:
@@ -152,8 +176,8 @@ def _cold_share(weights: Array, constants: Constants, device: Device) -> Array:
 
 def _grouped_gemm_s(
     shapes: Shapes, columns: Array, depth: Array, slow: Array, constants: Constants, device: Device
-) -> Array:
-    """Seconds of one grouped GEMM at the tile height that is fastest.
+) -> dict[int, Array]:
+    """Seconds of one grouped GEMM by the height of its tiles.
 
     Args:
         shapes: Shape columns, loads among them.
@@ -167,7 +191,8 @@ def _grouped_gemm_s(
     rows = shapes["picks"] * (depth * shapes["activation_bytes"] + columns * OUTPUT_BYTES)
     memory_s = (weights + rows) / (constants["bandwidth_efficiency"] * device.bytes_per_s)
     wide = np.maximum(columns, TILE_COLUMNS)
-    best = np.full_like(depth, np.inf)
+    latency_s = constants["tile_s"] * depth / _DEPTH
+    by_tile = {}
     for tile in TILE_ROWS:
         padded = shapes[f"padded{tile}"]
         tiles = np.maximum(padded / tile, 1e-3) * wide / TILE_COLUMNS
@@ -175,8 +200,8 @@ def _grouped_gemm_s(
         rate = device.flops_per_s * constants["compute_efficiency"]
         rate *= tile / (tile + constants["half_tile_rows"])
         compute_s = 2 * padded * wide * deep / rate * np.ceil(waves) / waves
-        best = np.minimum(best, _smooth_maximum(compute_s, memory_s, constants["p"]))
-    return np.asarray(best + constants["tile_s"] * depth / _DEPTH)
+        by_tile[tile] = latency_s + _smooth_maximum(compute_s, memory_s, constants["p"])
+    return by_tile
 
 
 def _smooth_maximum(one: Array, other: Array, p: float) -> Array:

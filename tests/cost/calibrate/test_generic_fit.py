@@ -21,11 +21,10 @@ SIZES = (1024, 4096, 8192)
 def fits(tmp_path_factory: pytest.TempPathFactory, gemm_table: MakeTable) -> dict[str, NamedFit]:
     """Generic fits by dtype, of two accelerators alike and a weight-only format of one of them."""
     folder: Path = tmp_path_factory.mktemp("tables")
-    slow = gemm_table(hardware="h200_sxm", sizes=SIZES)
     layers = gemm_table(hardware="h200_sxm", sizes=SIZES).assign(source="LLMServingSim-v1", time_us=1.0)
     tables = [
         gemm_table(sizes=SIZES),
-        slow,
+        gemm_table(hardware="h200_sxm", sizes=SIZES),
         layers,
         layers.assign(hardware="h100_sxm"),
         gemm_table(dtype="int8_wo", sizes=SIZES),
