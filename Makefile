@@ -9,7 +9,7 @@ DATE ?= $(shell date -u +%F)
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow calibration validate compile bench format clean
+.PHONY: help run test test-slow calibration validate claims compile bench format clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ calibration: $(STAMP) ## Fit hardware/calibration/*.yaml again, from the tables 
 validate: $(STAMP) ## Simulate the real servers of DATA/e2e and compare. VALIDATE='--html build/validate' draws.
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/simserve validate $(DATA)/e2e/*/ $(VALIDATE)
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/simserve validate $(DATA)/e2e/*/ --leave-one-out
+
+claims: $(STAMP) ## Simulate the field's published claims; writes docs/background/claims.md. CLAIMS=orca for one.
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m simserve.study.claims $(CLAIMS) --page docs/background/claims.md
 
 compile: $(STAMP) ## Optional: compile the hot modules for big runs; the results are the same.
 	$(BIN)/python tools/compile.py

@@ -382,6 +382,21 @@ def report(
     write_reports(folder, html=html, perfetto=perfetto, prometheus=prometheus, vllm_bench=vllm_bench)
 
 
+@app.command(epilog="Example: simserve dashboard . --port 8501")
+def dashboard(
+    folders: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="DIR...", help="What it may open; without one the working directory."),
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where it listens, on localhost only.")] = 8501,
+    browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+) -> None:
+    """Run, look at and compare simulations in a browser."""
+    from simserve.dashboard_cli import start_dashboard
+
+    start_dashboard(folders or [], port=port, browser=browser)
+
+
 @app.command(
     add_help_option=False,
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},

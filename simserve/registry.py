@@ -45,7 +45,7 @@ _NEEDED_METHODS: dict[str, tuple[str, ...]] = {
     "router": ("choose", "sent", "ended"),
     "order": ("key", "place", "group", "arrived", "admitted", "served", "ended", "victim"),
     "predictor": ("predict",),
-    "length_estimate": ("total_outputs", "begin", "peak_with", "record"),
+    "length_estimate": ("total_outputs", "begin", "fits", "record"),
     "eviction": ("key", "offer", "pop", "evicted", "find_stale", "clear"),
 }
 

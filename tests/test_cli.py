@@ -17,6 +17,7 @@ import typer.main
 
 from simserve.calibrate_cli import app as calibrate_app
 from simserve.cli import app
+from simserve.cli_conformance import app as conformance_app
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = """\
@@ -99,7 +100,9 @@ def test_explain_memory_names_every_part(scenario: Path) -> None:
     assert run_cli("run", str(scenario), "--explain", "step").returncode == 0
 
 
-@pytest.mark.parametrize("what", ["models", "hardware", "routers", "schedulers", "orders", "evictions", "scenarios", "traces"])
+@pytest.mark.parametrize(
+    "what", ["models", "hardware", "routers", "schedulers", "orders", "evictions", "scenarios", "traces"]
+)
 def test_list(what: str) -> None:
     entries = json.loads(run_cli("list", what, "--json").stdout)[what]
     assert entries
@@ -183,7 +186,7 @@ def test_ctrl_c_writes_what_is_complete(tmp_path: Path) -> None:
 def test_every_command_has_help_with_an_example() -> None:
     group = typer.main.get_group(app)
     for name, command in group.commands.items():
-        if name in ("trace", "calibrate"):
+        if name in ("trace", "calibrate", "conformance"):
             continue
         assert command.help, name
         assert command.epilog is not None, name
@@ -210,6 +213,18 @@ def test_the_page_of_calibrate_names_every_option() -> None:
             for option in parameter.opts:
                 if option.startswith("--"):
                     assert f"`{option}" in section, f"{name} {option}"
+
+
+def test_the_reference_names_every_option_of_conformance() -> None:
+    page = (ROOT / "docs" / "reference" / "cli.md").read_text()
+    sections = {part.split("`")[0]: part for part in page.split("## `simserve conformance ")[1:]}
+    for name, command in typer.main.get_group(conformance_app).commands.items():
+        section = next(part for title, part in sections.items() if name in title)
+        assert command.epilog is not None, name
+        for parameter in command.params:
+            for option in parameter.opts:
+                if option.startswith("--"):
+                    assert f"`{option}" in section.split("\n## ")[0], f"{name} {option}"
 
 
 def test_help_loads_no_library_that_only_a_run_needs() -> None:

@@ -44,6 +44,7 @@ LAYERS = (
         "sweep_cli",
         "capacity_cli",
         "recommend_cli",
+        "dashboard_cli",
         "cli_calibrate",
         "calibrate_cli",
     ),

@@ -14,6 +14,7 @@ PUBLIC = {
     "IntegrityError",
     "Request",
     "Result",
+    "RunFolder",
     "Scenario",
     "ScenarioError",
     "Segment",
@@ -23,11 +24,20 @@ PUBLIC = {
     "UnknownNameError",
     "Workload",
     "__version__",
+    "catalog_names",
+    "describe_trace",
+    "draw_roofline",
+    "draw_run",
+    "find_file",
+    "identify",
     "load_scenario",
     "read_trace",
     "register",
     "roofline",
     "simulate",
+    "thin_distribution",
+    "thin_series",
+    "write_run_page",
 }
 
 

@@ -27,8 +27,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ("hardware", "models", "scenarios", "traces")
-# What runs once a step, a block or a request; the rest of a run is start-up, numpy and writing, and what users
-# subclass: routers, orders, eviction policies and the base of the other engine kinds.
+# What runs once a step, a block or a request; the rest of a run is start-up, numpy and writing, and what
+# users subclass: routers, orders, eviction policies and the base of the other engine kinds.
 HOT = (
     "workload/request.py",
     "cost/grid.py",

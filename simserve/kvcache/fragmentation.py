@@ -2,7 +2,7 @@
 
 A token's place is used, reserved for a later token of the same request, reserved and never used (internal
 fragmentation), more than was reserved since the allocator rounds up, or in no region. Of the last, what lies
-outside the largest hole is external fragmentation (Wilson et al., "Dynamic storage allocation: a survey", 1995).
+outside the largest hole is external fragmentation (Wilson et al., "Dynamic storage allocation", 1995).
 """
 
 from __future__ import annotations

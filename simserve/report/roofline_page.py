@@ -25,7 +25,7 @@ def write_page(found: Roofline, path: Path) -> None:
     Raises:
         InputError: If plotly is not installed, or the file cannot be written.
     """
-    figure = build_figure(found)
+    figure = draw_roofline(found)
     plot = figure.to_html(full_html=False, include_plotlyjs=True)
     title = escape(f"{found.model} on {found.hardware}")
     page = (
@@ -38,7 +38,7 @@ def write_page(found: Roofline, path: Path) -> None:
         raise InputError(f"cannot write the page: {error.strerror}", file=str(path)) from error
 
 
-def build_figure(found: Roofline) -> go.Figure:
+def draw_roofline(found: Roofline) -> go.Figure:
     """Draw the roofs of memory and of each dtype, and every operator with FLOPs under them.
 
     With a what-if the second step stands beside the first: dashed roofs, hollow markers.

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simserve.errors import UnknownNameError
 from simserve.report.run_folder import Column, Floats, RunFolder
 from simserve.report.thinning import thin_distribution, thin_rows, thin_series
-from simserve.report.token_times import token_gaps
+from simserve.report.token_times import gap_counts
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -37,8 +38,8 @@ def latency_distributions(run: RunFolder) -> go.Figure:
     names = [*_LATENCIES, "itl"]
     figure = make_subplots(rows=1, cols=4, subplot_titles=[f"{name.upper()}, s" for name in names])
     for column, name in enumerate(names, start=1):
-        values = np.concatenate([np.empty(0), *token_gaps(run)]) if name == "itl" else _latency(run, name)
-        x, y = thin_distribution(values, MOST_POINTS // 40)
+        values, counts = gap_counts(run) if name == "itl" else (_latency(run, name), None)
+        x, y = thin_distribution(values, MOST_POINTS // 40, counts)
         figure.add_scatter(x=x, y=y, mode="lines", name=name.upper(), showlegend=False, row=1, col=column)
     return figure.update_layout(title="Latencies: share of requests (gaps) that are no longer")
 
@@ -137,6 +138,24 @@ def style(figure: go.Figure) -> go.Figure:
 
 
 FIGURES = (latency_distributions, latencies_over_time, load_over_time, request_lives, step_durations)
+
+
+def draw_run(run: RunFolder, picture: str) -> go.Figure:
+    """Draw one picture of a run, of at most 20,000 points.
+
+    Args:
+        run: The folder of a run.
+        picture: "latency_distributions", "latencies_over_time", "load_over_time", "request_lives" or
+            "step_durations".
+
+    Raises:
+        UnknownNameError: If there is no such picture.
+        InputError: If a table of the run cannot be read.
+    """
+    pictures = {draw.__name__: draw for draw in FIGURES}
+    if picture not in pictures:
+        raise UnknownNameError("picture", picture, list(pictures))
+    return pictures[picture](run)
 
 
 def _latency(run: RunFolder, name: str) -> Floats:

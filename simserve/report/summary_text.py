@@ -80,6 +80,7 @@ def _resource_lines(summary: Mapping[str, Any]) -> list[str]:
         f"KV cache       {_percent(summary['kv_cache_peak_usage'])} of the blocks used at the peak, "
         f"{summary['preemptions']:,} preemptions, {_percent(summary['prefix_cache_hit_rate'])} prefix hits"
     ]
+    lines += _memory_lines(summary)
     if summary.get("padding_share") is not None:
         lines.append(f"padding        {_percent(summary['padding_share'])} of the computed tokens")
     known = [("energy_j", "J"), ("cost_usd", "USD")]
@@ -88,6 +89,25 @@ def _resource_lines(summary: Mapping[str, Any]) -> list[str]:
         for key, unit in known
         if summary[key] is not None
     ]
+    return lines
+
+
+def _memory_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Where KV memory went that is no common pool of blocks."""
+    lines = []
+    regions, shards = summary.get("kv_fragmentation"), summary.get("kv_imbalance")
+    if regions:
+        lines.append(
+            f"  regions      {_percent(regions['used'])} of the memory held tokens, "
+            f"{_percent(regions['reserved_for_later'])} was reserved for later ones and "
+            f"{_percent(regions['never_used'])} for none, {_percent(regions['rounded_up'])} was rounding, "
+            f"{_percent(regions['free'])} free"
+        )
+    if shards and shards["fullest_over_mean"] is not None:
+        lines.append(
+            f"  shards       the fullest GPU held {shards['fullest_over_mean']:.3f} times the mean; "
+            f"{_percent(shards['stranded'])} of the blocks could not be filled for it"
+        )
     return lines
 
 

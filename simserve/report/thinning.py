@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from simserve.report.run_folder import Column, Floats
+from simserve.report.run_folder import Column, Floats, Ints
 
 
 def thin_series(x: Floats, y: Column, most: int) -> tuple[Floats, Column]:
@@ -29,20 +29,26 @@ def thin_series(x: Floats, y: Column, most: int) -> tuple[Floats, Column]:
     return x[kept], y[kept]
 
 
-def thin_distribution(values: Floats, most: int) -> tuple[Floats, Floats]:
+def thin_distribution(values: Floats, most: int, counts: Ints | None = None) -> tuple[Floats, Floats]:
     """Return the points of a cumulative distribution: values and shares, dense in the tails.
 
     Args:
         values: `[n]`, without NaN.
         most: Points to keep.
+        counts: `[n]`, how often each value is there; None: once.
     """
     if not len(values):
         return values, values
     # Half of the points evenly, half towards the upper tail, where percentiles are read.
     even = np.linspace(0.0, 1.0, most // 2)
-    tail = 1.0 - np.geomspace(1.0, 1.0 / max(len(values), 2), most // 2)
+    total = len(values) if counts is None else int(counts.sum())
+    tail = 1.0 - np.geomspace(1.0, 1.0 / max(total, 2), most // 2)
     shares = np.unique(np.concatenate((even, tail, [1.0])))
-    return np.asarray(np.quantile(values, shares)), shares
+    if counts is None:
+        return np.asarray(np.quantile(values, shares)), shares
+    order = np.argsort(values, kind="stable")
+    reached = np.searchsorted(np.cumsum(counts[order]), np.ceil(shares * total))
+    return values[order][np.minimum(reached, len(values) - 1)], shares
 
 
 def thin_rows(count: int, most: int) -> Column:

@@ -24,7 +24,8 @@ KVCacheDType = Literal[
 ]  # fmt: skip
 Quantization = Literal[
     "fp8", "fp8_block", "int8", "int8_wo", "awq", "gptq", "int4_experts", "mxfp4", "nvfp4", "gptq_marlin",
-    "awq_marlin", "modelopt", "modelopt_fp4", "fbgemm_fp8", "ptpc_fp8", "experts_int8", "w8a8", "w8a16", "w4a16",
+    "awq_marlin", "modelopt", "modelopt_fp4", "fbgemm_fp8", "ptpc_fp8", "experts_int8", "w8a8", "w8a16",
+    "w4a16",
 ]  # fmt: skip
 
 HostProfileName = Literal["none", "vllm-0.2", "distserve", "vllm-0.11", "vllm-0.15", "vllm-0.19", "vllm-0.23"]

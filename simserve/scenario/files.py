@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from simserve.data_files import KINDS, data_folder
+from simserve.data_files import KINDS, data_folder, find_file
+from simserve.errors import InputError
 from simserve.scenario.places import KeyPath
 from simserve.scenario.schema import Scenario
 from simserve.scenario.workload_schema import ArrivalSpec, WorkloadSpec
@@ -27,6 +28,36 @@ def named_files(scenario: Scenario) -> Iterator[tuple[KeyPath, str]]:
         speculative = pool.engine.speculative
         if speculative is not None and speculative.model is not None and _is_model_file(speculative.model):
             yield ("pools", index, "engine", "speculative", "model"), speculative.model
+
+
+def files_outside(scenario: Scenario, folders: Iterable[Path]) -> list[tuple[KeyPath, str]]:
+    """Return the path of every key that names a file elsewhere than under `folders`, and a message.
+
+    The package's own data may always be read. A symbolic link counts as what it leads to, a file that does
+    not exist as nothing.
+    """
+    allowed = [*(folder.resolve() for folder in folders), *(data_folder(kind).resolve() for kind in KINDS)]
+    wrong = []
+    for path, name in (*named_files(scenario), *_model_folders(scenario)):
+        try:
+            found = find_file(name, scenario.folder, or_folder=True).resolve()
+        except InputError:
+            continue
+        if not any(found.is_relative_to(folder) for folder in allowed):
+            wrong.append((path, f"{name!r} is outside of the folders that may be read"))
+    return wrong
+
+
+def _model_folders(scenario: Scenario) -> Iterator[tuple[KeyPath, str]]:
+    """Yield the models that may be folders with a config.json, and that file."""
+    names: list[tuple[KeyPath, str | None]] = [(("model",), scenario.model)]
+    for index, pool in enumerate(scenario.pools):
+        names.append((("pools", index, "model"), pool.model))
+        if pool.engine.speculative is not None:
+            names.append((("pools", index, "engine", "speculative", "model"), pool.engine.speculative.model))
+    for path, name in names:
+        if name is not None and not _is_model_file(name):
+            yield path, f"{name}/config.json"
 
 
 def lasting_path(file: str, beside: Path | None) -> str:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from simserve.data_files import data_folder, find_file
 from simserve.errors import InputError, ScenarioError, nearest
+from simserve.scenario.files import files_outside
 from simserve.scenario.names import check_names
 from simserve.scenario.overrides import apply_override
 from simserve.scenario.places import Places
@@ -22,7 +23,11 @@ _EXPECTATION = "expected a mapping with at least `model`, `workload` and `pools`
 
 
 def load_scenario(
-    source: str | Path, overrides: Iterable[str] = (), *, allow_imports: bool = True
+    source: str | Path,
+    overrides: Iterable[str] = (),
+    *,
+    allow_imports: bool = True,
+    allow_files: Iterable[Path] | None = None,
 ) -> Scenario:
     """Return the scenario of a YAML file or text, with overrides applied.
 
@@ -32,6 +37,8 @@ def load_scenario(
         overrides: `path=value` each, as `--set` takes them; later ones win.
         allow_imports: Whether a policy may be `package.module:Class`, which imports that module. False for
             scenarios from strangers.
+        allow_files: Folders under which the files that it names must lie, beside the package's own data.
+            None: anywhere.
 
     Raises:
         ScenarioError: If it cannot be read or something in it is wrong: all that is wrong, a line each,
@@ -52,7 +59,8 @@ def load_scenario(
     except ValidationError as error:
         raise scenario_error(describe_problems(error, data, places, Scenario)) from None
     scenario._folder = folder
-    wrong = check_names(scenario, allow_imports=allow_imports)
+    wrong = [] if allow_files is None else files_outside(scenario, allow_files)
+    wrong = wrong or check_names(scenario, allow_imports=allow_imports)
     if wrong:
         raise scenario_error((places.of_value(path), f"{dotted(path)}: {text}") for path, text in wrong)
     return scenario

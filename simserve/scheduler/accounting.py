@@ -44,12 +44,20 @@ class Accounting(RequestBook):
     def _unseat(self, sequence: Sequence) -> None:
         """Take a sequence's seat and note what it did; what becomes of its blocks is for the caller."""
         self.running.remove(sequence)
-        sequence.close_tenure(self.steps - 1, sequence.computed - sequence.join_tokens)
-        assert sequence.spans is not None
-        sequence.spans.append(("preempted", self.steps, self.steps, 0))
-        sequence.preemptions += 1
+        if sequence.tenure_start == self.steps:
+            self._undo_seat(sequence)
+        else:
+            sequence.close_tenure(self.steps - 1, sequence.computed - sequence.join_tokens)
+            assert sequence.spans is not None
+            sequence.spans.append(("preempted", self.steps, self.steps, 0))
+            sequence.preemptions += 1
         sequence.status = PREEMPTED
         self.preempted.append(sequence)
+
+    def _undo_seat(self, sequence: Sequence) -> None:
+        """Forget a stay that began in this very step: nothing has happened in it."""
+        if sequence.spans is None:
+            sequence.first_step = sequence.cached_tokens = -1
 
     # -- outputs -------------------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """FastServe: short requests first without knowing which they are, preempting after any token.
 
 Wu et al., "Fast Distributed Inference Serving for Large Language Models", 2023 (arXiv 2305.05920; NSDI 2026);
-what the paper leaves open is as in its code (github.com/LLMServe/FastServe, `fastserve/scheduler.py`).
+what the paper leaves open is as in its code (github.com/LLMServe/FastServe at 6da4b75,
+`fastserve/scheduler.py`).
 """
 
 from __future__ import annotations
@@ -108,9 +109,11 @@ class FastServeScheduler(SwappingScheduler):
             self._promote()
         chosen = self._choose()
         has_swapped = self._make_room(chosen)
+        self.decode()
         for sequence in chosen:
             self._jobs[sequence.request.id].since_ns = self.now_ns
-            self._start(sequence)
+            if sequence.status != RUNNING:
+                self._start(sequence)
         if self._reserve and not has_swapped:
             self._fetch_next()
 
@@ -147,19 +150,18 @@ class FastServeScheduler(SwappingScheduler):
         return chosen
 
     def _start(self, sequence: Sequence) -> None:
-        """Let a chosen one compute its prompt or a token; its blocks are free."""
+        """Give a chosen one its seat, and let it compute its prompt or go on; its blocks are free."""
         if not sequence.computed:
             self.admit(sequence, whole=True)
             return
-        if sequence.status != RUNNING:
-            request_id = sequence.request.id
-            if request_id in self._moved:
-                self._fetch(sequence)
-            elif request_id in self._coming:
-                self._transfers.append(Transfer(FROM_HOST, 0, 0))  # waits for what is on its way
-            self._coming.discard(request_id)
-            del self._parked[request_id]
-            self._resume(sequence)
+        request_id = sequence.request.id
+        if request_id in self._moved:
+            self._fetch(sequence)
+        elif request_id in self._coming:
+            self._transfers.append(Transfer(FROM_HOST, 0, 0))  # waits for what is on its way
+        self._coming.discard(request_id)
+        del self._parked[request_id]
+        self._resume(sequence)
         self.run(sequence)
 
     # -- memory --------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 Gong et al., "Past-Future Scheduler for LLM Serving under SLA Guarantees", ASPLOS 2025; the details are those
 of its code without chunked prefill (github.com/ModelTC/lightllm, `lightllm/server/router/`: `manager.py`,
-`pause_strategy.py`, `req_queue/base_queue.py`, `req_queue/continues_batch/impl.py`, and `PastFutureQueue`).
+`pause_strategy.py`, `req_queue/base_queue.py`, `req_queue/continues_batch/impl.py` at commit 051a2bc, and
+`PastFutureQueue`).
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ class LightLLMScheduler(BaseScheduler):
         capacity = (self.pool.num_blocks - 1) * self.cache.block_size
         used = capacity - self.pool.num_free * self.cache.block_size
         estimate = self._estimate
+        limit = capacity * (1 - estimate.reserved_share)
         estimate.begin(
             self.steps, self.running, is_busy=used >= self.options["router_token_ratio"] * capacity
         )
@@ -83,8 +85,7 @@ class LightLLMScheduler(BaseScheduler):
             if prompts > self.config.max_num_batched_tokens:
                 self.admission = OTHER
                 break
-            limit = capacity * (1 - estimate.reserved_share)
-            if estimate.peak_with(head, self.cache.block_size) >= limit and not self._fits_alone(head):
+            if not estimate.fits(head, self.cache.block_size, limit) and not self._fits_alone(head):
                 self.admission = MEMORY
                 break
             if not self.admit(head, whole=True, hold_tokens=head.known):

@@ -35,8 +35,11 @@ class OutputEstimate:
         self.options = options
         self.is_busy = False
         self._step = 0
-        # What each admitted request needs, as drawn once, or several times; sorted.
-        self._drawn: list[list[Need]] = []
+        # Those that run or are admitted now, and for how many of them lengths are drawn.
+        self._counted: list[Sequence] = []
+        self._running = 0
+        # What each of them needs, as drawn once, or several times; sorted; None before it is drawn.
+        self._drawn: list[list[Need]] | None = None
 
     def total_outputs(self, sequence: Sequence, draw: int) -> int:
         """Return how many tokens a request will have generated in the end. To be overridden.
@@ -58,11 +61,21 @@ class OutputEstimate:
         """Estimate the needs of those that run, before some are admitted in step number `step`."""
         self._step = step
         self.is_busy = is_busy
-        sequences = list(running)
-        self._drawn = [
-            sorted(self._need(each, draw) for each in sequences)
-            for draw in range(self.count_draws(len(sequences)))
-        ]
+        self._counted = list(running)
+        self._running = len(self._counted)
+        self._drawn = None
+
+    def fits(self, sequence: Sequence, block_size: int, limit: float) -> bool:
+        """Count a waiting request in; returns whether the peak is below a limit.
+
+        No length is drawn where the longest outputs fit: no draw is above them.
+        """
+        if self._drawn is None:
+            longest = sum([_longest(each) for each in self._counted]) + _longest(sequence)
+            if longest + (len(self._counted) + 1) * block_size < limit:
+                self._counted.append(sequence)
+                return True
+        return self.peak_with(sequence, block_size) < limit
 
     def peak_with(self, sequence: Sequence, block_size: int) -> int:
         """Count a waiting request in; returns the tokens of all at the worst moment, of all draws.
@@ -70,6 +83,11 @@ class OutputEstimate:
         When one of them ends, those with more to come hold what they hold now, and as many tokens more as it
         had to come, and as much as the last block of each is empty.
         """
+        if self._drawn is None:
+            self._drawn = [
+                sorted([self._need(each, draw) for each in self._counted])
+                for draw in range(self.count_draws(self._running))
+            ]
         worst = 0
         for draw, needs in enumerate(self._drawn):
             insort(needs, self._need(sequence, draw))
@@ -85,6 +103,10 @@ class OutputEstimate:
             return -max(0, total - sequence.outputs - 1), sequence.known
         # The step that computes the prompt yields the first token.
         return -max(0, total - sequence.outputs - 2), sequence.known + 1
+
+
+def _longest(sequence: Sequence) -> int:
+    return sequence.request.prompt_tokens + sequence.request.max_tokens
 
 
 @register("length_estimate", "max_tokens")

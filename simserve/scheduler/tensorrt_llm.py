@@ -1,7 +1,7 @@
 """TensorRT-LLM: in-flight batching; who may start is decided by KV capacity, who runs by the token budget.
 
-The rules are those of its C++ batch manager as of release 1.0 (`cpp/tensorrt_llm/batch_manager/`:
-`capacityScheduler.cpp`, `microBatchScheduler.cpp`, `getNeededBlocksOneStep` and
+The rules are those of its C++ batch manager of 2025 (`cpp/tensorrt_llm/batch_manager/`:
+`capacityScheduler.cpp` at commit 02a10fe, `microBatchScheduler.cpp` at 0a949d3, `getNeededBlocksOneStep` and
 `getRemainingBlocksToCompletion` of `kvCacheManager.cpp`), for one beam, without LoRA, encoders and drafts.
 """
 
@@ -82,13 +82,12 @@ class TensorRTLLMScheduler(BaseScheduler):
     # -- capacity ------------------------------------------------------------------------------------------
 
     def _fit_to_the_end(self) -> list[Sequence]:
-        """Return those started, and of the waiting those whose blocks are sure to suffice to their end."""
-        room = self.pool.num_free - sum([self._blocks_to_end(each) for each in self.running])
-        running = self.ready()
-        fitting = [each for each in running if each.decoding] + [
-            each for each in running if not each.decoding
-        ]
+        """Return the prompts under way, and those waiting whose blocks are sure to suffice to their end."""
+        fitting = self.prefills()
         seats = self.config.max_num_seqs - len(self.running)
+        if not len(self.waiting):
+            return fitting
+        room = self.pool.num_free - sum([self._blocks_to_end(each) for each in self.running])
         computing = self._blocks_being_computed()
         for sequence in self.waiting:
             if not seats:
@@ -205,6 +204,9 @@ class TensorRTLLMScheduler(BaseScheduler):
     def _fill(self, fitting: list[Sequence]) -> None:
         """Give tokens in order while the budget lasts; chunked prompts share what decodes leave."""
         prompts: list[Sequence] = []
+        if self._never_evicts or (self.config.enable_chunked_prefill and not self._is_pipelined):
+            self.decode()  # all decoders fit, and come before prompts
+            fitting = [each for each in fitting if not each.decoding]
         budget = self.budget
         for sequence in fitting:
             if sequence.inflight:

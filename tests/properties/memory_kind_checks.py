@@ -62,6 +62,7 @@ def check_tensorrt_llm(journal: Journal) -> None:
             if request_id not in decision.decoding and tokens % config.block_size:
                 raise AssertionError(f"request {request_id}: a chunk of {tokens} tokens that ends in a block")
         decoders = set(decision.decoding)
+        assert not never_evicts or decision.promised <= decision.free, "blocks are promised twice"
         _check_room_is_used(journal, decision, never_evicts)
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from random_scenarios import build_scenario, check
 
+from simserve.scheduler.tensorrt_llm import CAPACITY_POLICIES
+
 SCENARIOS = 60
 GROUP = 20
-KINDS = ["sarathi", "vllm-v0", "vllm-v0", "static", "dynamic"]
+KINDS = ["sarathi", "vllm-v0", "vllm-v0", "static", "dynamic", "tensorrt-llm", "lightllm"]
 POLICIES = ["lru", "lfu", "mru", "slru", "tlru", "ttl", "cost", "s3-fifo"]
 
 
@@ -23,6 +25,9 @@ def build(seed: int, *, tiers: bool) -> dict[str, Any]:
     engine["enable_prefix_caching"] = draw.random() < 0.9
     if engine["kind"] == "vllm-v0":
         engine["options"] = {"preemption_mode": draw.choice(["recompute", "swap"]), "swap_space": 0.2}
+    if engine["kind"] == "tensorrt-llm":
+        engine["options"] = {"capacity_scheduler_policy": draw.choice(CAPACITY_POLICIES)}
+        engine["max_num_batched_tokens"] = max(engine["max_num_batched_tokens"], engine["block_size"])
     cache: dict[str, Any] = {"kind": draw.choice(["paged", "radix"]) if tiers else "radix"}
     if cache["kind"] == "radix":
         cache["eviction"] = draw.choice(POLICIES)

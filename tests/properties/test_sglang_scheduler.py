@@ -155,8 +155,10 @@ def check_rules(policy: type[SglangScheduler], seed: int) -> int:
     First come is first served, retraction takes those that have generated least, and no token is lost.
     """
     draw = random.Random(seed)
-    options = {"schedule_policy": "fcfs", "enable_priority_scheduling": False, "retraction_policy": "length"}
-    config: Any = replace(build_config(draw), schedule_conservativeness=0.02, **options)
+    options: dict[str, Any] = {"schedule_policy": "fcfs", "retraction_policy": "length"}
+    config: Any = replace(
+        build_config(draw), schedule_conservativeness=0.02, enable_priority_scheduling=False, **options
+    )
     arrivals = build_arrivals(draw)
     came = [request.id for at in sorted(arrivals) for request in arrivals[at]]
     scheduler = policy(config, observe=True)

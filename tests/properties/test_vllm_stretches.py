@@ -28,8 +28,8 @@ class Kept:
         self.sequences: dict[int, Any] = {}
         add = scheduler.add
 
-        def keep(request: Any, arrival_order: float) -> Any:
-            sequence = add(request, arrival_order)
+        def keep(request: Any, arrival_order: float, arrived_ns: int) -> Any:
+            sequence = add(request, arrival_order, arrived_ns)
             self.sequences[request.id] = sequence
             return sequence
 

@@ -159,10 +159,10 @@ def test_the_command_prints_a_table_and_json(tmp_path: Path) -> None:
 
 def test_the_page_works_without_a_network(tmp_path: Path) -> None:
     pytest.importorskip("plotly", reason="the extra dashboard is not installed")
-    from simserve.report.roofline_page import build_figure, write_page
+    from simserve.report.roofline_page import draw_roofline, write_page
 
     found = roofline("llama-3.1-8b", "h100-sxm", batch=32, context=4096, prefill=512, what_if="flops=2x")
-    figure = build_figure(found)
+    figure = draw_roofline(found)
     drawn = {name for trace in figure.data if trace.text for name in trace.text}
     assert {"qkv", "mlp_down"} <= drawn
     ridge = found.step.peak_flops["bfloat16"] / found.step.bytes_per_s

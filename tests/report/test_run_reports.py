@@ -17,7 +17,7 @@ from simserve.report.prometheus import metric_lines
 from simserve.report.run_figures import FIGURES
 from simserve.report.run_folder import RunFolder
 from simserve.report.thinning import thin_distribution, thin_series
-from simserve.report.token_times import token_gaps
+from simserve.report.token_times import gap_counts, token_gaps
 from simserve.report.vllm_bench import bench_result, write_vllm_bench
 from simserve.scenario.loader import load_scenario
 from simserve.simulation import simulate
@@ -34,6 +34,24 @@ def made(scenario: str, folder: Path, *overrides: str) -> RunFolder:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return made("quickstart.yaml", tmp_path_factory.mktemp("run") / "out", "workload.trace.limit=120")
+
+
+@pytest.mark.parametrize(
+    ("scenario", "overrides"),
+    [
+        ("quickstart.yaml", ["workload.trace.limit=60"]),
+        ("static-batching.yaml", ["workload.requests=60"]),
+        ("pipeline-parallel.yaml", ["workload.requests=60"]),
+        ("kv-pressure.yaml", ["workload.requests=80"]),
+        ("speculative.yaml", ["workload.requests=40"]),
+    ],
+)
+def test_counted_gaps_are_the_gaps(tmp_path: Path, scenario: str, overrides: list[str]) -> None:
+    run = made(scenario, tmp_path / "out", *overrides)
+    values, counts = gap_counts(run)
+    expected = np.concatenate([np.empty(0), *token_gaps(run)])
+    assert len(expected)
+    np.testing.assert_array_equal(np.sort(np.repeat(values, counts)), np.sort(expected))
 
 
 @pytest.mark.parametrize(

@@ -59,3 +59,33 @@ def test_a_terminal_gets_a_table(
     text = capsys.readouterr().out
     assert "TTFT" in text
     assert "─" in text
+
+
+def test_memory_that_is_no_common_pool_and_tenants_have_lines(
+    summary: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    regions = {"used": 0.2, "reserved_for_later": 0.1, "never_used": 0.6, "rounded_up": 0.05, "free": 0.05}
+    latencies = {f"{key}_ms": 1.5 for key in ("mean_ttft", "p99_ttft", "mean_tpot", "mean_e2el", "p99_e2el")}
+    tenant = {"completed": 1234, "output_throughput": 5.0, **latencies}
+    more = {
+        "kv_fragmentation": regions,
+        "kv_imbalance": {"fullest_over_mean": 1.125, "stranded": 0.09},
+        "tenants": {"": tenant, "chat": tenant},
+        "fairness": {"jain_index": 0.617, "window_s": 6.24},
+    }
+    print_summary(summary | more)
+    lines = capsys.readouterr().out.splitlines()
+    assert (
+        "  regions      20.0% of the memory held tokens, 10.0% was reserved for later ones and 60.0% for none"
+        in (next(line for line in lines if line.startswith("  regions")))
+    )
+    assert next(line for line in lines if line.startswith("  shards")).split()[5:7] == ["1.125", "times"]
+    assert [line.split()[:2] for line in lines if "1,234" in line][1:] == [
+        ["(none)", "1,234"],
+        ["chat", "1,234"],
+    ]
+    assert next(line for line in lines if line.startswith("fairness")).split()[1:4] == [
+        "Jain's",
+        "index",
+        "0.617",
+    ]

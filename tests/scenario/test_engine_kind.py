@@ -31,6 +31,8 @@ def plan(kind: str, *overrides: str):  # type: ignore[no-untyped-def]
 def test_every_kind_runs_every_shipped_scenario(kind: str, name: str) -> None:
     scenario = load_scenario(f"scenarios/{name}.yaml")
     overrides = [f"pools.{index}.engine.kind={kind}" for index in range(len(scenario.pools))]
+    if not registry.lookup("engine", kind).takes_order:
+        overrides += [f"pools.{index}.engine.order=null" for index in range(len(scenario.pools))]
     if scenario.workload.trace is not None:
         overrides.append("workload.trace.limit=10")
     else:

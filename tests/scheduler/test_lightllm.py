@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -93,6 +94,27 @@ def test_blocks_larger_than_a_token_are_reckoned_with() -> None:
     estimate.begin(0, [], is_busy=False)
     assert estimate.peak_with(sequence(0, 10, 20), 1) == 10 + 19
     assert estimate.peak_with(sequence(1, 10, 20), 4) == 2 * (10 + 19 + 3)
+
+
+def test_the_peak_is_what_counting_token_by_token_gives() -> None:
+    draw = random.Random(0)
+    for _ in range(200):
+        several = [
+            sequence(number, draw.randint(1, 40), 60, outputs=draw.choice([0, draw.randint(1, 59)]))
+            for number in range(draw.randint(1, 8))
+        ]
+        estimate = MaxTokens({})
+        estimate.begin(0, several[:-1], is_busy=False)
+        # From the step that gives the first token of those that begin: each holds its tokens so far, and in
+        # the end all but its last one.
+        held = [each.known + (not each.decoding) for each in several]
+        last = [each.request.prompt_tokens + 60 - 1 for each in several]
+        peak = 0
+        while held:
+            peak = max(peak, sum(held))
+            left = [pair for pair in zip(held, last, strict=True) if pair[0] < pair[1]]
+            held, last = [each + 1 for each, _ in left], [each for _, each in left]
+        assert estimate.peak_with(several[-1], 1) == peak
 
 
 def test_the_moving_average_follows_and_gives_way_when_busy() -> None:

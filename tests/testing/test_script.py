@@ -52,3 +52,22 @@ def test_jumps_of_a_kind_are_compared() -> None:
     check_jumps(load_scenario(SCENARIO, ["pools.0.engine.kind=sarathi"]))
     with pytest.raises(IntegrityError, match="jumps"):
         check_jumps(load_scenario(SCENARIO, [f"pools.0.engine.kind={__name__}:Misforecasting"]))
+
+
+def test_a_seat_that_is_lost_in_the_step_in_which_it_was_given_leaves_no_trace() -> None:
+    class Hesitant(SarathiScheduler):
+        def decide(self) -> None:
+            super().decide()
+            if self.steps == 1 and len(self.running) > 1:
+                self.preempt(self.running[-1])
+
+    script = Script(Hesitant)
+    first = script.add(4, 6)
+    script.step()
+    second = script.add(4, 2)
+    sequence = script.scheduler.sequences[second]
+    assert script.step() == {first: 1}
+    assert (sequence.first_step, sequence.preemptions, sequence.spans) == (-1, 0, None)
+    script.run()
+    assert (sequence.first_step, sequence.preemptions, sequence.spans) == (2, 0, None)
+    assert script.finished == [second, first]

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simserve.cost.calibrate.family import Family
+from simserve.cost.calibrate.family import Family, family_rows
 from simserve.cost.calibrate.tables import (
     bad_row,
-    dtype_column,
-    measured_seconds,
     name_shapes,
     number_column,
     text_column,
@@ -44,7 +42,7 @@ _GATHERED: dict[str, float] = {
     "long_rank_s": 1.46e-6, "long_link_efficiency": 0.642, "in_switch_efficiency": 0.6, "host_rank_s": 1e-9,
     "host_share": 0.577, "p": 1.05,
 }  # fmt: skip
-GENERIC: dict[str, Constants] = {
+_GENERIC: dict[str, dict[str, float]] = {
     ALL_REDUCE: {
         "short_s": 5.33e-6, "short_rank_s": 1e-9, "short_link_efficiency": 0.472, "long_s": 2.44e-5,
         "long_rank_s": 1e-9, "long_link_efficiency": 0.661, "in_switch_efficiency": 0.543,
@@ -59,6 +57,18 @@ GENERIC: dict[str, Constants] = {
         "host_rank_s": 4.6e-6, "host_share": 0.369, "p": 1.73,
     },
 }  # fmt: skip
+# Fitted with two algorithms: the middle one is the long one.
+GENERIC: dict[str, Constants] = {
+    operation: {
+        **constants,
+        "middle_s": constants["long_s"],
+        "middle_rank_s": constants["long_rank_s"],
+        "middle_link_efficiency": constants["long_link_efficiency"],
+        "pair_speedup": 1.0,
+        "crowding": 0.0,
+    }
+    for operation, constants in _GENERIC.items()
+}
 # Kernels for serving, best first: what engines capture into CUDA graphs, then NCCL, then anything measured.
 _KERNELS = (
     "vLLM_custom_graph", "NCCL", "nccl", "SGLang_CustomAllReduce_graph", "TRTLLM", "oneCCL",
@@ -121,23 +131,15 @@ class CommunicationFamily(Family):
         version = text_column(table, "version", default="")
         named = op.map(operations).astype(str) + "/" + kernel.astype(str) + "/" + version.astype(str)
         variants = pd.Series(np.where(across, named + f"/{ACROSS}", named), table.index)
-        return pd.DataFrame(
-            {
-                "hardware": text_column(table, "hardware"),
-                "framework": text_column(table, "framework"),
-                "dtype": dtype_column(table, default=""),
-                "kv_dtype": "",
-                "op": (stem + "/" + names).astype("category"),
-                "group": None,
-                "variant": variants.astype("category"),
-                "shape": name_shapes({"bytes": size}, "{bytes}"),
-                "seconds": measured_seconds(table),
-                "excluded": "",
-                "bytes": size,
-                "ranks": ranks,
-                "across": np.where(across, 1.0, 0.0),
-            },
-            index=table.index,
+        columns = {"bytes": size, "ranks": ranks, "across": np.where(across, 1.0, 0.0)}
+        return family_rows(
+            stem,
+            table,
+            columns,
+            op=names.astype("category"),
+            variant=variants.astype("category"),
+            shape=name_shapes({"bytes": size}, "{bytes}"),
+            dtype="",
         )
 
     def form(self, variant: str) -> KernelForm:

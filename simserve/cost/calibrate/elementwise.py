@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from simserve.cost.calibrate.family import Family
+from simserve.cost.calibrate.family import Family, family_rows
 from simserve.cost.calibrate.tables import (
-    dtype_column,
-    map_texts,
     measured_seconds,
     name_shapes,
     number_column,
@@ -75,8 +73,6 @@ class ElementwiseFamily(Family):
 
     def rows(self, stem: str, table: pd.DataFrame) -> pd.DataFrame:
         """Rows with the shape columns of `ElementwiseForm`; see `Family.rows`."""
-        import pandas as pd
-
         op = text_column(table, "op")
         if stem == VECTOR_OPS:
             tokens, width = number_column(table, "M", minimum=1), number_column(table, "N", minimum=1)
@@ -97,24 +93,22 @@ class ElementwiseFamily(Family):
         if stem == VECTOR_OPS:
             # Tables of one row length or of one row count: either is swept.
             shape["tokens"] = tokens
-        return pd.DataFrame(
-            {
-                "hardware": text_column(table, "hardware"),
-                "framework": text_column(table, "framework", default=""),
-                "dtype": dtype_column(table, default="float16"),
-                "kv_dtype": "",
-                "op": map_texts(op, {name: f"{stem}/{name}" for name in names}),
-                "group": None,
-                "variant": _variants(op, kinds, text_column(table, "model", default=""), width),
-                "shape": name_shapes(shape, "x".join(f"{{{name}}}" for name in shape)),
-                "seconds": seconds,
-                "excluded": "",
-                "tokens": tokens,
-                "bytes": tokens * width * an_element,
-                "width": width,
-                "block_width": np.where(by_rows, width, 0.0),
-            },
-            index=table.index,
+        columns = {
+            "tokens": tokens,
+            "bytes": tokens * width * an_element,
+            "width": width,
+            "block_width": np.where(by_rows, width, 0.0),
+        }
+        return family_rows(
+            stem,
+            table,
+            columns,
+            op=op,
+            variant=_variants(op, kinds, text_column(table, "model", default=""), width),
+            shape=name_shapes(shape, "x".join(f"{{{name}}}" for name in shape)),
+            seconds=seconds,
+            framework="",
+            dtype="float16",
         )
 
     def form(self, variant: str) -> KernelForm:

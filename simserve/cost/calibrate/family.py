@@ -8,7 +8,7 @@ are then the same for all families.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from simserve.cost.calibrate.tables import dtype_column, map_texts, measured_seconds, text_column
 from simserve.cost.kernels.form import Array, Constants, KernelForm
@@ -97,8 +97,8 @@ def family_rows(
     table: pd.DataFrame,
     columns: Mapping[str, Array],
     *,
-    op: pd.Series[str],
-    variant: pd.Series[str] | str,
+    op: pd.Series[Any],
+    variant: pd.Series[Any] | str,
     shape: pd.Series[str],
     seconds: Array | None = None,
     excluded: Array | str = "",

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simserve.cost.calibrate.family import Family
+from simserve.cost.calibrate.family import Family, family_rows
 from simserve.cost.calibrate.tables import (
     bad_row,
     dtype_column,
     map_texts,
-    measured_seconds,
     name_shapes,
     number_column,
     text_column,
@@ -60,8 +59,6 @@ class MoeFamily(Family):
 
     def rows(self, stem: str, table: pd.DataFrame) -> pd.DataFrame:
         """Rows with the shape columns of `MoeForm` and those of `moe_loads`; see `Family.rows`."""
-        import pandas as pd
-
         kernel, dtype = text_column(table, "kernel_source", default="moe"), dtype_column(table)
         model = {name: number_column(table, column, minimum=1) for name, column in _MODEL.items()}
         shapes = {
@@ -86,22 +83,9 @@ class MoeFamily(Family):
             _element_bytes(dtype, 1),
         )
         shapes.update(moe_loads(shapes))
-        return pd.DataFrame(
-            {
-                "hardware": text_column(table, "hardware"),
-                "framework": text_column(table, "framework"),
-                "dtype": dtype,
-                "kv_dtype": "",
-                "op": map_texts(kernel, {name: f"{stem}/{name}" for name in names}),
-                "group": None,
-                "variant": map_texts(kernel, {name: kernel_kind(name) for name in names}),
-                "shape": name_shapes(model, "{hidden}x{inter}k{topk}e{experts}"),
-                "seconds": measured_seconds(table),
-                "excluded": "",
-                **shapes,
-            },
-            index=table.index,
-        )
+        variant = map_texts(kernel, {name: kernel_kind(name) for name in names})
+        shape = name_shapes(model, "{hidden}x{inter}k{topk}e{experts}")
+        return family_rows(stem, table, shapes, op=kernel, variant=variant, shape=shape)
 
     def form(self, variant: str) -> KernelForm:
         """One form for all kinds of kernels."""

@@ -94,7 +94,8 @@ class SiliconRuns:
             return np.nan, "", str(error)
         if model is None:
             return np.nan, "", "the catalog has no such model"
-        share = max(1, round(_number(batch, 1) / dp))
+        # Of one data-parallel rank: the runs' stated concurrency is the batch times the ranks.
+        share = max(1, round(_number(batch, 1)))
         scale = _MEAN_LENGTH if _is_inference_max(row) else 1.0
         prompt, output = round(row["isl"] * scale), round(row["osl"] * scale)
         return model.tpot_s(share, prompt, output), model.timer.calibration.tier, ""

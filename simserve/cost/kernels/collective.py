@@ -1,9 +1,9 @@
-"""Collectives and sends over the links that join the ranks, form A3: the faster of two algorithms counts.
+"""Collectives and sends over the links that join the ranks, form A4: the fastest of three algorithms counts.
 
-Short: an all-reduce in one shot (each rank reads the others' whole messages) and the low-latency protocols of
-the other collectives. Long: an all-reduce in two shots or around a ring, or inside the switch (NVLS), and the
-bandwidth protocols. Each is the p-norm of a latency, which grows with the ranks, and of a rank's traffic over
-its link.
+Short: an all-reduce in one shot (each rank reads the others' whole messages) and NCCL's LL protocol for the
+others. Middle: two shots of the same kernels, or the protocol LL128. Long: around a ring, or inside the
+switch (NVLS), and the bandwidth protocols. Each is the p-norm of a latency, which grows with the ranks, and
+of a rank's traffic over its link.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ ALL_GATHER = "all_gather"
 REDUCE_SCATTER = "reduce_scatter"
 ALL_TO_ALL = "all_to_all"
 SEND = "send"
+# Ranks that the links of one host carry without getting into each other's way.
+_UNCROWDED = 4.0
 OPERATIONS = (ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER, ALL_TO_ALL, SEND)
 
 
@@ -63,12 +65,15 @@ class CollectiveForm:
         ascending: Columns with which times never fall; with the ranks they do where a switch sums.
     """
 
-    name = "A3"
+    name = "A4"
     ascending = ("bytes",)
     parameters = (
         Parameter("short_s", 5e-7, 2e-4, 3e-6),
         Parameter("short_rank_s", 1e-9, 3e-5, 4e-7),
         Parameter("short_link_efficiency", 0.005, 3.0, 0.5),
+        Parameter("middle_s", 5e-7, 3e-4, 6e-6),
+        Parameter("middle_rank_s", 1e-9, 3e-5, 5e-7),
+        Parameter("middle_link_efficiency", 0.005, 3.0, 0.4),
         Parameter("long_s", 5e-7, 3e-4, 1e-5),
         Parameter("long_rank_s", 1e-9, 3e-5, 7e-7),
         Parameter("long_link_efficiency", 0.005, 3.0, 0.75),
@@ -76,6 +81,10 @@ class CollectiveForm:
         # Over PCIe (measured: L40S, RTX PRO 6000) latency grows faster with the ranks, and rates are lower.
         Parameter("host_rank_s", 1e-9, 3e-5, 3e-6),
         Parameter("host_share", 0.01, 2.0, 0.5),
+        # Two accelerators beneath one switch, or with a bridge (A100 and H100 PCIe), are faster than that;
+        # more than four share what the links of the host carry.
+        Parameter("pair_speedup", 0.5, 60.0, 1.0),
+        Parameter("crowding", 0.0, 1.5, 0.0),
         Parameter("p", 1.0, 12.0, 2.0),
     )
 
@@ -90,21 +99,32 @@ class CollectiveForm:
         """
         ranks, p = shapes["ranks"], constants["p"]
         through_host = ~joined_directly(ranks, shapes["across"], device)
-        slower = np.where(through_host, 1 / constants["host_share"], 1.0)
+        slower = np.where(through_host, self._host_slowdown(ranks, constants), 1.0)
         later_s = np.where(through_host, constants["host_rank_s"] * ranks, 0.0)
         transfer_s = slower * shapes["bytes"] / link_rate(ranks, shapes["across"], device)
-        long_s = transfer_s * long_share(self.operation, ranks) / constants["long_link_efficiency"]
+        once_s = transfer_s * long_share(self.operation, ranks)
+        long_s = once_s / constants["long_link_efficiency"]
         if self.operation == ALL_REDUCE:
             short_s = transfer_s * (ranks - 1)
             in_switch_s = transfer_s * in_switch_share(ranks) / constants["in_switch_efficiency"]
             long_s = np.where(through_host, long_s, np.minimum(long_s, in_switch_s))
         else:
-            short_s = transfer_s * long_share(self.operation, ranks)
-        short_s = short_s / constants["short_link_efficiency"]
-        short = _norm(later_s + constants["short_s"] + constants["short_rank_s"] * ranks, short_s, p)
-        long = _norm(later_s + constants["long_s"] + constants["long_rank_s"] * ranks, long_s, p)
-        best = np.minimum(short, long)
+            short_s = once_s
+        best = np.full_like(once_s, np.inf)
+        for name, moved_s in (
+            ("short", short_s / constants["short_link_efficiency"]),
+            ("middle", once_s / constants["middle_link_efficiency"]),
+            ("long", long_s),
+        ):
+            latency_s = later_s + constants[f"{name}_s"] + constants[f"{name}_rank_s"] * ranks
+            best = np.minimum(best, _norm(latency_s, moved_s, p))
         return np.asarray(best if warm else np.maximum(best, self.bound_seconds(shapes, device)))
+
+    @staticmethod
+    def _host_slowdown(ranks: Array, constants: Constants) -> Array:
+        """How many times longer messages take through the host than its datasheet says."""
+        crowd = (np.maximum(ranks, _UNCROWDED) / _UNCROWDED) ** constants["crowding"]
+        return crowd / constants["host_share"] / np.where(ranks <= 2, constants["pair_speedup"], 1.0)
 
     def bound_seconds(self, shapes: Shapes, device: Device) -> Array:
         """What the links allow: no rank receives faster than its own."""

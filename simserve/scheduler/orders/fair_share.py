@@ -20,7 +20,8 @@ class VirtualTokenCounter(Order):
     """The tenant that has got the least, first; its requests by arrival (Sheng et al., OSDI 2024).
 
     A tenant that comes back to the queue starts level with those who wait, so that nobody saves up. A prompt
-    counts when its request is admitted first; what is computed again after a preemption is nobody's service.
+    counts, cached or not, when its request is admitted first; what is computed again after a preemption is
+    nobody's service.
 
     Options:
         input_weight: What a prompt token counts (w_p).

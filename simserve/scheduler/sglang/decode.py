@@ -74,10 +74,14 @@ class DecodePass(RequestTable):
             finishing += [row for row in self.decoders.enders(flying.ordinal) if row.foreseen]
         if not finishing:
             return False
-        for row in finishing:
+        self._rest(finishing)
+        return True
+
+    def _rest(self, rows: list[Row]) -> None:
+        """Schedule rows no longer: their last tokens are in flight."""
+        for row in rows:
             self.decoders.rest(row)
         self.batch.rows = [row for row in self.batch.rows if not row.is_resting]
-        return True
 
     # -- retraction -----------------------------------------------------------------------------------------
 

@@ -177,7 +177,8 @@ class TokenPool:
     def _out_of_memory(self, what: str, tokens: int) -> SimulationError:
         free, evictable = self.free, self.tree.evictable_tokens
         return SimulationError(
-            f"{what}. Try to lower your batch size. / Try to allocate {tokens} tokens. / "
-            f"Available full tokens: {free + evictable} (full_available_size={free} + "
-            f"full_evictable_size_={evictable})"
+            "SGLang's server would die here, since a continuing chunk is never refused; raise "
+            f"schedule_conservativeness or lower max_running_requests. Its words: {what}. Try to lower your "
+            f"batch size. / Try to allocate {tokens} tokens. / Available full tokens: {free + evictable} "
+            f"(full_available_size={free} + full_evictable_size_={evictable})"
         )

@@ -202,6 +202,16 @@ class RequestTable:
             self.batch, self.decoders = micro_batch.batch, micro_batch.decoders
             self._last = micro_batch.last
 
+    def _drop_ended(self) -> None:
+        """Take rows that have ended out of the running batch; then others may join."""
+        if self._has_ended or len(self._micro_batches) > 1:
+            self._has_ended = False
+            running = self.batch
+            rows = [row for row in running.rows if row.status == RUNNING]
+            if len(rows) < len(running.rows):
+                running.rows = rows
+                running.full = False
+
     def _number(self, rows: list[Row]) -> None:
         """Note the order of rows in the running batch."""
         for row in rows:

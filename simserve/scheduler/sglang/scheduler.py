@@ -25,7 +25,13 @@ class SglangScheduler(DecodeStretch):
     """
 
     option_defaults: ClassVar = OPTION_DEFAULTS
-    unused_keys: ClassVar = ("long_prefill_token_threshold", "scheduler_reserve_full_isl", "speculative")
+    unused_keys: ClassVar = (
+        "long_prefill_token_threshold",
+        "scheduler_reserve_full_isl",
+        "speculative",
+        "decode_context_parallel_size",
+        "cp_kv_cache_interleave_size",
+    )
     # A prompt that is not cut may be longer than any budget.
     has_token_budget = False
     # Its pool of tokens keeps what a sliding window no longer reads.
@@ -97,13 +103,7 @@ class SglangScheduler(DecodeStretch):
                 for row in rows:
                     if row.joined == NOT_JOINED:
                         self.decoders.join(row)
-        if self._has_ended or len(self._micro_batches) > 1:
-            self._has_ended = False
-            running = self.batch
-            rows = [row for row in running.rows if row.status == RUNNING]
-            if len(rows) < len(running.rows):
-                running.rows = rows
-                running.full = False
+        self._drop_ended()
 
     def _defers_prefill(self) -> bool:
         """Whether this pass must decode, shortly after a prefill (`prefill_decode_interval`)."""

@@ -1,13 +1,15 @@
 """Stretches in which every batch is the same decoders: how long they can be, and passing them at once.
 
 While nobody waits, or nobody may join until somebody leaves, a pass only lets tokens be appended, pages be
-taken and cached leaves be evicted, and the new-token ratio fall. None of that is seen from outside.
+taken and cached leaves be evicted, and the new-token ratio fall. None of that is seen from outside. With
+overlap the last batch of a stretch can be one that leaves foreseen ends out.
 """
 
 from __future__ import annotations
 
 from simserve.scheduler.batch import Batch, Forecast
 from simserve.scheduler.sglang.results import Results
+from simserve.scheduler.sglang.row import Row
 
 
 class DecodeStretch(Results):
@@ -18,10 +20,9 @@ class DecodeStretch(Results):
         decoders = self.decoders
         if not self._is_steady():
             return -owed
-        end = decoders.next_end()
-        limit = end - decoders.completed
-        if self.config.async_scheduling and any(row.foreseen for row in decoders.enders(end)):
-            # The batch that leaves them out comes before their last token does.
+        limit = decoders.next_end() - decoders.completed
+        if limit + owed <= 0 or len(self._foreseen_ends()) == decoders.count:
+            # The next batch leaves somebody out, or there will be none.
             limit -= 1
         schedules = self._count_affordable(limit + owed)
         return max(schedules - owed, -owed)
@@ -29,17 +30,23 @@ class DecodeStretch(Results):
     def _is_steady(self) -> bool:
         """Whether the next pass is sure to decode all rows of the running batch, and only that."""
         batch = self.batch
-        if not self._can_jump or self.observe or not batch.rows or self.chunked is not None:
+        if not self._can_jump or self.observe or not self.decoders.count or self.chunked is not None:
             return False
         if len(self._micro_batches) > 1:
             return False  # they take turns: pass by pass
         if self.config.attention_window is not None:
             return False  # what windows read is no line over the steps
-        if self._last is not None or self._has_ended or self._deferrals or self.preempted:
+        if self._last is not None or self._deferrals or self.preempted:
             return False
-        if self.waiting and (not batch.full or self.config.preempts):
+        if self.waiting and (self._has_ended or not batch.full or self.config.preempts):
             return False
         return all(not flying.entries for flying in self._in_flight)
+
+    def _foreseen_ends(self) -> list[Row]:
+        """Return the rows that the batch after the next end leaves out: their last token is in flight."""
+        if not self.config.async_scheduling:
+            return []
+        return [row for row in self.decoders.enders(self.decoders.next_end()) if row.foreseen]
 
     def _count_affordable(self, schedules: int) -> int:
         """Return how many of the coming decode steps find room, with all that can be evicted."""
@@ -56,21 +63,30 @@ class DecodeStretch(Results):
     def forecast(self, schedules: int) -> Forecast:
         """Describe the batches of the coming schedules."""
         decoders = self.decoders
-        return Forecast([(decoders.count, decoders.context_tokens(decoders.ordinal))])
+        shape = (decoders.count, decoders.context_tokens(decoders.ordinal))
+        last = decoders.ordinal + schedules - 1
+        leaving = self._foreseen_ends() if last == decoders.next_end() + 1 else []
+        if not leaving:
+            return Forecast([shape])
+        context = decoders.context_tokens(last) - sum([row.base + last + 1 for row in leaving])
+        return Forecast([shape], decoders.count - len(leaving), context)
 
     def advance(self, steps: int, owed: int = 0, used_blocks: list[int] | None = None) -> tuple[int, int]:
         """Pass `steps` completions and `owed + steps` schedules at once, as `horizon` has promised."""
         decoders, pool = self.decoders, self.pool
         self.preempted = []
+        self._drop_ended()
         schedules = steps + owed
-        flying = self._in_flight
-        depth = len(flying) + owed
-        for _ in range(min(steps, len(flying))):
-            flying.popleft()
         begin = decoders.ordinal
-        used = pool.used_pages
-        first = last = used
+        # What is left out with the last batch was in the ones before.
+        thinned = decoders.next_end() + 1
+        leaving = self._foreseen_ends() if begin <= thinned < begin + schedules else []
+        first = last = pool.used_pages
         for ordinal in range(begin, begin + schedules):
+            if leaving and ordinal == thinned:
+                decoders.schedule(self.steps, ordinal - begin)
+                self._rest(leaving)
+                self.batch.full = False
             pages = decoders.pages_needed(ordinal)
             pool.take_decode(decoders.count, pages)
             last += pages
@@ -78,13 +94,22 @@ class DecodeStretch(Results):
                 first = last
             if used_blocks is not None:
                 used_blocks.append(last)
-        decoders.schedule(self.steps, schedules)
+        passed = decoders.ordinal - begin
+        decoders.schedule(self.steps + passed, schedules - passed)
         decoders.completed += steps
         self.ratio.decay(schedules)
         self.processed_tokens += schedules * self.batch.prefill_tokens
+        self._fly(begin, steps, schedules)
+        self.steps += schedules
+        return first, last
+
+    def _fly(self, begin: int, steps: int, schedules: int) -> None:
+        """Let the batches that stay in flight follow those that have completed."""
+        flying = self._in_flight
+        depth = len(flying) + schedules - steps
+        for _ in range(min(steps, len(flying))):
+            flying.popleft()
         for index in range(max(0, schedules - depth), schedules):
             batch = Batch(self.steps + index)
             batch.ordinal = begin + index
             flying.append(batch)
-        self.steps += schedules
-        return first, last

@@ -57,16 +57,19 @@ class Claim:
     judge: Callable[[Mapping[str, Found]], list[Row]]
 
 
+def divide(above: float | None, below: float | None) -> float | None:
+    """Return a ratio; None if either figure is missing or 0."""
+    return above / below if above and below else None
+
+
 def ratio_of_rates(found: Mapping[str, Found], better: str, worse: str) -> float | None:
     """Return how many times the rate of one case another one sustains; None if one sustains none."""
-    above, below = found[better].rate_per_s, found[worse].rate_per_s
-    return above / below if above and below else None
+    return divide(found[better].rate_per_s, found[worse].rate_per_s)
 
 
 def ratio_of(found: Mapping[str, Found], figure: str, better: str, worse: str) -> float | None:
     """Return how many times a figure of one case that of another is; None if either is missing."""
-    above, below = found[better].figures.get(figure), found[worse].figures.get(figure)
-    return above / below if above and below else None
+    return divide(found[better].figures.get(figure), found[worse].figures.get(figure))
 
 
 def best_rate(found: Mapping[str, Found], *names: str) -> float | None:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from simserve.metrics.columns import Floats, RequestColumns
+from simserve.metrics.columns import Floats, Ints, RequestColumns
 from simserve.metrics.record import RequestLog
 from simserve.metrics.result import Result
+from simserve.scenario.schema import Scenario
 
-_SPANS = tuple[str, int, int, int]
 # What a token counts in VTC's cost function (Sheng et al., OSDI 2024, section 5.1): input, output.
 _WEIGHTS = (1, 2)
 
@@ -60,13 +60,29 @@ def mean_batch(result: Result) -> float:
     return running / max(steps, 1)
 
 
+def step_times(result: Result) -> tuple[float, float | None]:
+    """Return the share of the busy time in steps of prompts alone, and the mean step of decodes alone, s."""
+    alone_ns = decode_ns = busy_ns = decode_steps = 0
+    for log in result.steps:
+        ends = np.array(log.end_ns)
+        first, steps = np.array(log.first_step), np.array(log.steps)
+        duration = ends[first + steps - 1] - np.array(log.start_ns)
+        prompts, decodes = np.array(log.prefill_tokens) > 0, np.array(log.decode_tokens) > 0
+        busy_ns += int(duration.sum())
+        alone_ns += int(duration[prompts & ~decodes].sum())
+        decode_ns += int(duration[~prompts].sum())
+        decode_steps += int(steps[~prompts].sum())
+    return alone_ns / max(busy_ns, 1), decode_ns / decode_steps / 1e9 if decode_steps else None
+
+
 def paged_shares(result: Result) -> tuple[float, float]:
     """Return what paged KV memory holds: tokens over the places given out, and over all places.
 
     The first is over the steps in which a request computes, from the record of every request; the second
     takes the places given out from the engine's steps.
     """
-    log, size = result.steps[0], _engine(result).block_size
+    assert isinstance(result.scenario, Scenario)
+    log, size = result.steps[0], result.scenario.pools[0].engine.block_size
     used = given = 0
     for held in _held_tokens(result.requests):
         used += int(held.sum())
@@ -102,7 +118,7 @@ def service_gap(result: Result) -> tuple[float, float]:
     return float(ahead.max() - ahead.min()), first / second
 
 
-def _backlogged_steps(log: RequestLog, ends: Floats, names: list[str]) -> tuple[int, int]:
+def _backlogged_steps(log: RequestLog, ends: Ints, names: list[str]) -> tuple[int, int]:
     """Return the first and the end of the steps in which all tenants have requests waiting throughout."""
     arrivals, firsts = np.array(log.arrival_ns), np.array(log.first_step)
     tenant = np.array([names.index(name) for name in log.tenant])
@@ -118,10 +134,10 @@ def _backlogged_steps(log: RequestLog, ends: Floats, names: list[str]) -> tuple[
     return int(begins[longest]), int(stops[longest])
 
 
-def _held_tokens(log: RequestLog) -> Iterator[Floats]:
+def _held_tokens(log: RequestLog) -> Iterator[Ints]:
     """Yield, for each request, the tokens that it holds after each step in which it computes any."""
     for row, request in enumerate(log.request_id):
-        spans: list[_SPANS] | None = log.spans.get(request)
+        spans = log.spans.get(request)
         if spans is None:
             first, last = log.first_token_step[row], log.finish_step[row]
             spans = [("prefill", first, first, log.prompt_tokens[row]), ("decode", first, last, last - first)]
@@ -129,16 +145,12 @@ def _held_tokens(log: RequestLog) -> Iterator[Floats]:
         for kind, begin, end, tokens in spans:
             if kind == "prefill":
                 held += tokens
-                yield np.full(end - begin + 1, held)
+                yield np.full(end - begin + 1, held, dtype=np.int64)
             elif kind == "decode":
-                yield held + np.arange(1, tokens + 1)
+                yield np.arange(held + 1, held + tokens + 1, dtype=np.int64)
                 held += tokens
             else:
                 held = 0
-
-
-def _engine(result: Result):  # type: ignore[no-untyped-def]
-    return result.scenario.pools[0].engine  # type: ignore[attr-defined]
 
 
 FIGURES: dict[str, Callable[[Result], float | None]] = {
@@ -152,6 +164,8 @@ FIGURES: dict[str, Callable[[Result], float | None]] = {
     "mean E2EL, s": summary_figure("mean_e2el_ms", 1e-3),
     "median wait, s": median_wait_s,
     "mean batch": mean_batch,
+    "time of prompts alone": lambda result: step_times(result)[0],
+    "decode step, s": lambda result: step_times(result)[1],
     "preemptions": summary_figure("preemptions"),
     "padding": summary_figure("padding_share"),
     "hit rate": summary_figure("prefix_cache_hit_rate"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from simserve.errors import InputError
@@ -17,8 +17,15 @@ def format_claim(claim: Claim, found: Mapping[str, Found]) -> str:
     lines += ["", f"{command} ran:", ""]
     names = list(dict.fromkeys(name for each in found.values() for name in each.figures))
     sought = any(each.rate_per_s is not None for each in found.values())
-    head = ("case", *(("highest rate, 1/s",) if sought else ()), *names)
-    return "\n".join([*lines, *_table(head, (_case_cells(case, found[case.name], names) for case in claim.cases))])
+    bounded = list(dict.fromkeys(name for each in found.values() for name in each.beyond))
+    head = (
+        "case",
+        *(("highest rate, 1/s",) if sought else ()),
+        *names,
+        *(f"{name} beyond" for name in bounded),
+    )
+    rows = (_case_cells(case, found[case.name], names, bounded, sought=sought) for case in claim.cases)
+    return "\n".join([*lines, *_table(head, rows)])
 
 
 def put_tables(page: str, tables: Mapping[str, str]) -> str:
@@ -48,9 +55,12 @@ def _cells(row: Row) -> tuple[str, ...]:
     return row.what, row.claimed, simulated, verdict
 
 
-def _case_cells(case: Case, found: Found, names: list[str]) -> tuple[str, ...]:
-    rate = () if found.rate_per_s is None else (_figure(found.rate_per_s) if found.rate_per_s else "none",)
-    return case.name, *rate, *(_figure(found.figures.get(name)) for name in names)
+def _case_cells(
+    case: Case, found: Found, names: list[str], bounded: list[str], *, sought: bool
+) -> tuple[str, ...]:
+    rate = (_figure(found.rate_per_s) if found.rate_per_s != 0 else "none",) if sought else ()
+    figures = [*(found.figures.get(name) for name in names), *(found.beyond.get(name) for name in bounded)]
+    return case.name, *rate, *map(_figure, figures)
 
 
 def _figure(value: float | None) -> str:
@@ -63,6 +73,6 @@ def _figure(value: float | None) -> str:
     return f"{value:.5f}".rstrip("0") if "e" in text else text
 
 
-def _table(head: tuple[str, ...], rows) -> list[str]:  # type: ignore[no-untyped-def]
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
     lines = [head, tuple("---" for _ in head), *rows]
     return ["| " + " | ".join(cells) + " |" for cells in lines]

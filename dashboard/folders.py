@@ -1,0 +1,84 @@
+"""The folders that the dashboard was started with: the only ones whose files it opens."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from simserve import InputError
+
+# Folders joined by os.pathsep; set by `simserve dashboard`.
+VARIABLE = "SIMSERVE_DASHBOARD_DIRS"
+RUNS = "simserve-runs"
+# How far below a folder things are looked for, and how many are listed.
+_DEPTH, _MOST = 4, 500
+_TRACES = (".csv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.gz")
+_TABLES = ("requests", "steps", "step_times", "spans", "kv_memory", "results")
+
+
+def roots() -> list[Path]:
+    """Return the folders that may be read; runs are written below the first."""
+    named = os.environ.get(VARIABLE, "")
+    return [Path(part).resolve() for part in named.split(os.pathsep) if part] or [Path.cwd()]
+
+
+def run_folder(identity: str) -> Path:
+    """Return where the run of that identity is kept."""
+    return roots()[0] / RUNS / identity
+
+
+def find_runs() -> dict[str, Path]:
+    """Return the folders that hold runs by their labels, the newest first."""
+    return _labelled(path.parent for path in _walk() if path.name == "summary.json")
+
+
+def find_sweeps() -> dict[str, Path]:
+    """Return the folders that hold sweeps by their labels, the newest first."""
+    return _labelled(path.parent for path in _walk() if path.name == "results.parquet")
+
+
+def find_scenarios() -> dict[str, Path]:
+    """Return YAML files that may be scenarios by their labels; those of runs are left out."""
+    files = (path for path in _walk() if path.suffix in (".yaml", ".yml"))
+    return _labelled(path for path in files if not (path.parent / "summary.json").exists())
+
+
+def find_traces() -> dict[str, Path]:
+    """Return files that may be traces by their labels."""
+    files = (path for path in _walk() if path.name.endswith(_TRACES))
+    return _labelled(path for path in files if path.name.partition(".")[0] not in _TABLES)
+
+
+def label_of(path: Path) -> str:
+    """Return how a path below the folders is called: its way from there, in further folders with their name.
+
+    Raises:
+        InputError: If it is not below them.
+    """
+    folders = roots()
+    for number, root in enumerate(folders):
+        if path.resolve().is_relative_to(root):
+            way = path.resolve().relative_to(root)
+            return (Path(root.name) / way if number else way).as_posix()
+    raise InputError("is outside of the folders that the dashboard was started with", file=str(path))
+
+
+def _labelled(paths: Iterator[Path]) -> dict[str, Path]:
+    found = sorted(paths, key=lambda path: (-path.stat().st_mtime, path))
+    labelled: dict[str, Path] = {}
+    for path in found[:_MOST]:
+        try:
+            labelled.setdefault(label_of(path), path)
+        except InputError:  # a link that leads out
+            continue
+    return labelled
+
+
+def _walk() -> Iterator[Path]:
+    for root in roots():
+        for folder, below, files in os.walk(root):
+            deep = len(Path(folder).relative_to(root).parts)
+            hidden = [name for name in below if name.startswith(".") or deep >= _DEPTH]
+            below[:] = sorted(name for name in below if name not in hidden)
+            yield from (Path(folder, name) for name in sorted(files))

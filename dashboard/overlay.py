@@ -1,0 +1,118 @@
+"""Several runs in one picture, and in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dashboard.plots import COLORS, flatten
+from simserve import RunFolder, thin_distribution, thin_series
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+# Points of all curves of one picture together.
+MOST_POINTS = 20_000
+_LATENCIES = ("ttft", "tpot", "e2el")
+# What stands first in the table of differences; all other figures come after it.
+_FIRST = (
+    "completed", "failed", "duration", "request_throughput", "output_throughput", "slo_attainment",
+    "p90_ttft_ms", "p99_ttft_ms", "p90_tpot_ms", "p99_tpot_ms", "p99_itl_ms", "p90_e2el_ms", "preemptions",
+    "prefix_cache_hit_rate", "kv_cache_peak_usage",
+)  # fmt: skip
+
+
+def overlay_latencies(runs: Mapping[str, RunFolder], slo: Mapping[str, Any]) -> go.Figure:
+    """Draw the distributions of TTFT, TPOT and E2EL of completed requests, and the first run's targets."""
+    from plotly.subplots import make_subplots
+
+    titles = [f"{name.upper()}, s" for name in _LATENCIES]
+    figure = make_subplots(rows=1, cols=3, subplot_titles=titles, shared_yaxes=True)
+    most = MOST_POINTS // (3 * len(runs))
+    for number, (label, run) in enumerate(runs.items()):
+        done = run.requests["status"] == "completed"
+        for column, name in enumerate(_LATENCIES, start=1):
+            values = run.requests[f"{name}_s"][done]
+            x, y = thin_distribution(values[~np.isnan(values)], min(most, 500))
+            figure.add_scatter(
+                x=x, y=y, mode="lines", name=label, legendgroup=label, showlegend=column == 1,
+                line={"color": COLORS[number]}, row=1, col=column,
+            )  # fmt: skip
+    for column, name in enumerate(_LATENCIES, start=1):
+        if slo.get(f"{name}_s") is not None:
+            figure.add_vline(x=slo[f"{name}_s"], line_dash="dot", line_color="#d1495b", row=1, col=column)
+    legend = {"orientation": "h", "y": -0.2}
+    return figure.update_layout(title="Share of requests that took no longer", legend=legend)
+
+
+def overlay_load(runs: Mapping[str, RunFolder]) -> go.Figure:
+    """Draw the running and waiting requests of all instances together over time."""
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, subplot_titles=("running", "waiting"))
+    most = MOST_POINTS // (2 * len(runs))
+    for number, (label, run) in enumerate(runs.items()):
+        for row, name in enumerate(("running", "waiting"), start=1):
+            x, y = thin_series(*_summed(run, name), most)
+            figure.add_scatter(
+                x=x, y=y, mode="lines", name=label, legendgroup=label, showlegend=row == 1,
+                line={"color": COLORS[number], "width": 1, "shape": "hv"}, row=row, col=1,
+            )  # fmt: skip
+    figure.update_xaxes(title_text="s", row=2)
+    return figure.update_layout(title="Requests in all instances", height=500, legend={"orientation": "h"})
+
+
+def difference_table(runs: Mapping[str, RunFolder]) -> pd.DataFrame:
+    """Return a row a figure: each run's value, and its distance from the first run's in per cent."""
+    import pandas as pd
+
+    first, *others = runs
+    known = [run.summary for run in runs.values()]
+    keys = [*_FIRST, *(key for key in known[0] if key not in _FIRST and key != "seed")]
+    rows = []
+    for key in keys:
+        values = [summary.get(key) for summary in known]
+        if any(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+            row: dict[str, Any] = {"figure": key} | dict(zip(runs, values, strict=True))
+            for label, value in zip(others, values[1:], strict=True):
+                base = values[0]
+                row[f"{label}, change in %"] = None if not base or value is None else (value / base - 1) * 100
+            rows.append(row)
+    columns = ["figure", first, *(name for label in others for name in (label, f"{label}, change in %"))]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def setting_table(runs: Mapping[str, RunFolder]) -> pd.DataFrame:
+    """Return a row a key of the scenarios in which the runs differ."""
+    import pandas as pd
+
+    settings = [flatten(run.scenario) for run in runs.values()]
+    keys = list(dict.fromkeys(key for each in settings for key in each))
+    rows = [
+        [key, *("–" if each.get(key) is None else str(each[key]) for each in settings)]
+        for key in keys
+        if len({repr(each.get(key)) for each in settings}) > 1
+    ]
+    return pd.DataFrame(rows, columns=["key", *runs])
+
+
+def _summed(run: RunFolder, name: str) -> tuple[Any, Any]:
+    """Return a quantity of all instances together at each start of a stretch."""
+    steps = run.steps
+    order = np.argsort(steps["start_s"], kind="stable")
+    values = steps[name].astype(np.int64)
+    change = np.empty(len(values), np.int64)
+    for instance in run.instances:
+        rows = np.flatnonzero(steps["instance"] == instance)
+        change[rows] = np.diff(values[rows], prepend=0)
+    return steps["start_s"][order], np.cumsum(change[order])
+
+
+def short_labels(names: Sequence[str]) -> list[str]:
+    """Return the names' last parts, or whole names where those are not told apart; hashes are cut."""
+    last = [name.rpartition("/")[2] for name in names]
+    short = [part[:8] if len(part) == 24 else part for part in last]
+    return short if len(set(short)) == len(short) else list(names)

@@ -1,0 +1,106 @@
+"""Pictures and tables on a page, each with its download."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from simserve import SimserveError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+# Told apart on light and on dark grounds, and by people who do not tell red from green.
+COLORS = ("#4c8bd6", "#e07a5f", "#3fa58a", "#d9a521", "#a06cd5", "#8d99ae")
+GOOD, FAIR, BAD = "#3fa58a", "#d9a521", "#d1495b"
+
+
+def page(show: Callable[[], None]) -> Callable[[], None]:
+    """Return a page that tells an error of its input in one message, not as a traceback."""
+
+    @wraps(show)
+    def guarded() -> None:
+        try:
+            show()
+        except SimserveError as error:
+            st.error(str(error), icon=":material/error:")
+            st.caption("Change what it names above, or choose another run; nothing has been lost.")
+
+    return guarded
+
+
+def show_figure(figure: go.Figure, name: str) -> None:
+    """Show a picture in the page's colours, and offer it as an HTML file."""
+    # The ground and the letters are those of the page, light or dark.
+    figure.update_layout(template=None, margin={"l": 60, "r": 20, "t": 60, "b": 50})
+    st.plotly_chart(figure, width="stretch", key=f"figure-{name}", config={"displaylogo": False})
+    st.download_button(
+        "HTML", lambda: figure.to_html(include_plotlyjs=True), f"{name}.html", "text/html",
+        key=f"html-{name}", icon=":material/download:", type="tertiary", on_click="ignore",
+    )  # fmt: skip
+
+
+def show_table(frame: pd.DataFrame | pd.io.formats.style.Styler, name: str, **options: Any) -> None:
+    """Show a table, and offer it as CSV."""
+    st.dataframe(frame, hide_index=True, width="stretch", **options)
+    plain = getattr(frame, "data", frame)
+    offer_csv(lambda: plain, name)
+
+
+def offer_csv(make: Callable[[], pd.DataFrame], name: str) -> None:
+    """Offer a table as CSV; it is made when it is asked for."""
+
+    def text() -> str:
+        out = StringIO()
+        make().to_csv(out, index=False)
+        return out.getvalue()
+
+    st.download_button(
+        "CSV", text, f"{name}.csv", "text/csv",
+        key=f"csv-{name}", icon=":material/download:", type="tertiary", on_click="ignore",
+    )  # fmt: skip
+
+
+def show_metrics(figures: Sequence[tuple[str, str] | tuple[str, str, str, str]]) -> None:
+    """Show figures side by side: label, value, and if need be a remark and its colour."""
+    for column, figure in zip(st.columns(len(figures)), figures, strict=True):
+        label, value, *remark = figure
+        shown: dict[str, Any] = {}
+        if remark:
+            shown = {"delta": remark[0], "delta_color": remark[1], "delta_arrow": "off"}
+        column.metric(label, value, border=True, height="stretch", **shown)
+
+
+def format_figure(value: object) -> str:
+    """Return a figure as people read it: grouped, and no more than four digits that count."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def percent(value: float | None) -> str:
+    """Return a share in per cent, "–" where it is not known."""
+    return "–" if value is None else f"{value:.1%}"
+
+
+def flatten(data: Any, path: str = "") -> Mapping[str, Any]:
+    """Return the leaves of nested mappings and lists by their dotted keys."""
+    if isinstance(data, dict):
+        parts = [(str(key), value) for key, value in data.items()]
+    elif isinstance(data, list) and any(isinstance(each, dict | list) for each in data):
+        parts = [(str(number), value) for number, value in enumerate(data)]
+    else:
+        return {path: data}
+    leaves: dict[str, Any] = {}
+    for key, value in parts:
+        leaves |= flatten(value, f"{path}.{key}" if path else key)
+    return leaves

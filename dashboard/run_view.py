@@ -1,0 +1,185 @@
+"""A run as it is shown: figures against their targets, the bottleneck, pictures, downloads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from dashboard.folders import label_of
+from dashboard.plots import format_figure, offer_csv, percent, show_figure, show_metrics, show_table
+from simserve import RunFolder, draw_run, write_run_page
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+PICTURES = {
+    "Latencies": "latency_distributions",
+    "Latencies over time": "latencies_over_time",
+    "Load over time": "load_over_time",
+    "Requests": "request_lives",
+    "Steps": "step_durations",
+}
+_STATISTICS = ("mean", "median", "std", "p90", "p95", "p99")
+_LATENCIES = ("ttft", "tpot", "itl", "e2el")
+
+
+def open_run(folder: Path) -> RunFolder:
+    """Return a run; it is read once for as long as it stays the same.
+
+    Raises:
+        InputError: If it is outside of the dashboard's folders, or holds no run.
+    """
+    label_of(folder)
+    summary = folder / "summary.json"
+    return _open(str(folder), summary.stat().st_mtime_ns if summary.exists() else 0)
+
+
+def show_run(folder: Path, key: str) -> None:
+    """Show the run in a folder.
+
+    Args:
+        folder: Of the run.
+        key: Tells this view from others on other pages.
+
+    Raises:
+        InputError: If it holds no run.
+    """
+    run = open_run(folder)
+    summary = run.summary
+    st.subheader(summary.get("name") or "Run")
+    _show_state(summary)
+    _show_figures(summary, run.scenario.get("slo") or {})
+    st.info(f"**Bottleneck.** {summary['bottleneck']}", icon=":material/search_insights:")
+    for warning in summary["warnings"]:
+        st.warning(warning, icon=":material/warning:")
+    if summary["completed"]:
+        name = st.segmented_control("Picture", list(PICTURES), default="Latencies", key=f"{key}-picture",
+                                    bind="query-params", label_visibility="collapsed")  # fmt: skip
+        shown = PICTURES[name or "Latencies"]
+        show_figure(_draw(str(folder), _stamp(folder), shown), f"{key}-{shown}")
+    _show_more(run, key)
+
+
+def latency_frame(summary: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the latencies in milliseconds, a row a kind."""
+    import pandas as pd
+
+    rows = [
+        {"ms": name.upper()} | {each: summary.get(f"{each}_{name}_ms") for each in _STATISTICS}
+        for name in _LATENCIES
+    ]
+    return pd.DataFrame(rows)
+
+
+def judge(summary: Mapping[str, Any], latency: str, target_s: float | None) -> tuple[str, str]:
+    """Return a remark on a latency and its colour: green if p99 holds the target, orange if p90 does."""
+    p90, p99 = summary.get(f"p90_{latency}_ms"), summary.get(f"p99_{latency}_ms")
+    if target_s is None or p90 is None or p99 is None:
+        return "no target", "gray"
+    within = f"target {target_s:g} s"
+    if p99 <= target_s * 1e3:
+        return f"p99 within {within}", "green"
+    if p90 <= target_s * 1e3:
+        return f"p90 within, p99 over {within}", "orange"
+    return f"p90 over {within}", "red"
+
+
+@st.cache_resource(max_entries=12, show_spinner="Reading the run")
+def _open(folder: str, stamp: int) -> RunFolder:
+    return RunFolder.read(folder)
+
+
+@st.cache_resource(max_entries=48, show_spinner="Drawing")
+def _draw(folder: str, stamp: int, picture: str) -> go.Figure:
+    return draw_run(_open(folder, stamp), picture)
+
+
+def _stamp(folder: Path) -> int:
+    return (folder / "summary.json").stat().st_mtime_ns
+
+
+def _show_state(summary: Mapping[str, Any]) -> None:
+    if summary["partial"]:
+        st.warning("This run was stopped before its end: the figures are of what had ended by then.")
+    if not summary["completed"]:
+        st.error(
+            "No request completed, so there is nothing to draw. See the reasons below; then give the "
+            "instances more memory or a larger `max_model_len`, or choose a trace with shorter requests."
+        )
+    for reason, count in summary.get("failures", {}).items():
+        st.warning(f"{count:,} requests failed: {reason}", icon=":material/cancel:")
+
+
+def _show_figures(summary: Mapping[str, Any], slo: Mapping[str, Any]) -> None:
+    figures: list[tuple[str, str, str, str]] = []
+    for name in ("ttft", "tpot", "e2el"):
+        value = summary.get(f"p90_{name}_ms")
+        shown = "–" if value is None else _time(value)
+        figures.append((f"{name.upper()} p90", shown, *judge(summary, name, slo.get(f"{name}_s"))))
+    attained = summary["slo_attainment"]
+    if attained is None:
+        figures.append(("Requests within SLO", "–", "no target", "gray"))
+    else:
+        color = "green" if attained >= 0.99 else "orange" if attained >= 0.9 else "red"
+        figures.append(("Requests within SLO", percent(attained), "of all that ended", color))
+    show_metrics(figures)
+    failed = f"{summary['failed']:,} failed, {summary['unfinished']:,} unfinished"
+    rate = f"{format_figure(summary['request_throughput'])} requests/s"
+    show_metrics(
+        [
+            ("Completed", f"{summary['completed']:,}", failed, "red" if summary["failed"] else "gray"),
+            ("Output tokens/s", format_figure(summary["output_throughput"]), rate, "gray"),
+            ("KV cache, peak", percent(summary["kv_cache_peak_usage"]),
+             f"{summary['preemptions']:,} preemptions", "orange" if summary["preemptions"] else "gray"),
+            ("Prefix hits", percent(summary["prefix_cache_hit_rate"]), "of prompt tokens", "gray"),
+        ]
+    )  # fmt: skip
+
+
+def _show_more(run: RunFolder, key: str) -> None:
+    left, right = st.columns(2)
+    with left:
+        st.caption("Latencies of completed requests, ms")
+        show_table(latency_frame(run.summary).round(2), f"{key}-latencies")
+    with right:
+        st.caption("What served them")
+        pools = [
+            {name: pool[name] for name in ("name", "model", "hardware", "accelerators", "kv_blocks")}
+            | {"instances": len(pool["instances"])}
+            for pool in run.summary["pools"]
+        ]
+        st.dataframe(pools, hide_index=True, width="stretch")
+        calibration = run.summary.get("calibration") or {}
+        error = calibration.get("error_percent")
+        stated = "" if error is None else f", stated error {error:.3g} %"
+        st.caption(f"Step times: {calibration.get('tier')}, {calibration.get('source')}{stated}.")
+    with st.expander("Scenario as it ran, and downloads"):
+        text = (run.path / "scenario.yaml").read_text(encoding="utf-8")
+        st.download_button("Scenario", text, "scenario.yaml", key=f"{key}-yaml", on_click="ignore")
+        st.download_button("Report (HTML)", lambda: _report(run), "report.html", "text/html",
+                           key=f"{key}-report", on_click="ignore")  # fmt: skip
+        st.caption("Requests, a row each")
+        offer_csv(lambda: _requests(run), f"{key}-requests")
+        st.code(text, language="yaml", height=400)
+
+
+def _time(value_ms: float) -> str:
+    return f"{value_ms / 1e3:.3g} s" if value_ms >= 1000 else f"{value_ms:.3g} ms"
+
+
+def _requests(run: RunFolder) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(run.requests)
+
+
+def _report(run: RunFolder) -> str:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "report.html"
+        write_run_page(run, path)
+        return path.read_text(encoding="utf-8")

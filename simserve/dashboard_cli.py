@@ -1,0 +1,66 @@
+"""`simserve dashboard`: starts Streamlit on this machine alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from simserve.data_files import data_folder
+from simserve.errors import InputError
+
+# As in dashboard/folders.py, which is not imported here.
+_VARIABLE = "SIMSERVE_DASHBOARD_DIRS"
+
+
+def start_dashboard(folders: list[str], *, port: int, browser: bool) -> None:
+    """Become the dashboard's process.
+
+    Args:
+        folders: What it may open; [] is the working directory.
+        port: Where it listens, on localhost only.
+        browser: Whether to open a browser.
+
+    Raises:
+        InputError: If a folder does not exist, or Streamlit or plotly is not installed.
+    """
+    missing = [name for name in ("streamlit", "plotly") if find_spec(name) is None]
+    if missing:
+        raise InputError(f"the dashboard needs {' and '.join(missing)}: pip install 'simserve[dashboard]'")
+    command, environment = dashboard_command(folders, port=port, browser=browser)
+    sys.stdout.flush()
+    os.execve(command[0], command, environment)
+
+
+def dashboard_command(folders: list[str], *, port: int, browser: bool) -> tuple[list[str], dict[str, str]]:
+    """Return the command line that serves the dashboard, and its environment.
+
+    Raises:
+        InputError: If a folder does not exist.
+    """
+    wanted = [Path(folder).expanduser().resolve() for folder in folders or ["."]]
+    for folder in wanted:
+        if not folder.is_dir():
+            raise InputError("no such folder", file=str(folder))
+    home = data_folder("dashboard")
+    options = {
+        "server.address": "127.0.0.1",
+        "server.port": str(port),
+        "server.headless": "false" if browser else "true",
+        "server.showEmailPrompt": "false",
+        "server.fileWatcherType": "none",
+        "server.maxUploadSize": "50",
+        "browser.gatherUsageStats": "false",
+        "browser.serverAddress": "localhost",
+        "client.toolbarMode": "minimal",
+        "client.showErrorDetails": "type",
+    }
+    command = [sys.executable, "-m", "streamlit", "run", str(home / "app.py")]
+    command += [f"--{name}={value}" for name, value in options.items()]
+    path = [str(home.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(path),
+        _VARIABLE: os.pathsep.join(map(str, wanted)),
+    }
+    return command, environment

@@ -1,0 +1,57 @@
+"""The page *Compare*: what differs in settings and figures, and pictures of bounded size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("streamlit")
+Open, Words = Callable[..., Any], Callable[[Any], str]
+
+
+def choose(app: Any, *names: str) -> Any:
+    return app.multiselect(key="runs").set_value(list(names)).run()
+
+
+def test_differences_are_shown(runs: Path, open_page: Open, words_of: Words) -> None:
+    app = choose(open_page("compare"), "two", "one")
+    assert not app.exception
+    settings, figures = (table.value for table in app.dataframe)
+    rows = settings.set_index("key")
+    assert rows.loc["pools.0.replicas"].tolist() == ["2", "1"]
+    assert rows.loc["pools.0.engine.max_num_seqs"].tolist() == ["256", "4"]
+    assert "workload.trace.path" not in rows.index
+    found = figures.set_index("figure").loc["p90_ttft_ms"]
+    assert found["one, change in %"] == pytest.approx((found["one"] / found["two"] - 1) * 100)
+    assert len(app.get("plotly_chart")) == 2
+
+
+def test_the_address_holds_the_choice(runs: Path, open_page: Open) -> None:
+    app = choose(open_page("compare"), "one", "two")
+    assert app.query_params["runs"] == ["one", "two"]
+    again = open_page("compare", runs=["two", "one"])
+    assert again.multiselect(key="runs").value == ["two", "one"]
+
+
+def test_fewer_than_two_say_what_to_do(
+    empty: Path, runs: Path, open_page: Open, words_of: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "at least two" in words_of(open_page("compare"))
+    monkeypatch.setenv("SIMSERVE_DASHBOARD_DIRS", str(empty))
+    assert "page *Run*" in words_of(open_page("compare"))
+
+
+def test_load_adds_up_over_instances(runs: Path) -> None:
+    from dashboard.overlay import MOST_POINTS, overlay_latencies, overlay_load
+    from simserve import RunFolder
+
+    found = {name: RunFolder.read(runs / name) for name in ("one", "two")}
+    for figure in (overlay_latencies(found, {"ttft_s": 1}), overlay_load(found)):
+        assert 0 < sum(len(trace.x) for trace in figure.data) <= MOST_POINTS
+    running = np.asarray(overlay_load(found).data[0].y)
+    assert running.max() == found["one"].steps["running"].max()
+    assert running.min() >= 0

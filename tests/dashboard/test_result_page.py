@@ -1,0 +1,84 @@
+"""The page *Result*: figures in the colours of their targets, pictures, and only the own folders."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("streamlit")
+Open, Words = Callable[..., Any], Callable[[Any], str]
+
+
+def test_figures_and_bottleneck(runs: Path, open_page: Open, words_of: Words) -> None:
+    app = open_page("result", run="two")
+    assert not app.exception
+    summary = json.loads((runs / "two" / "summary.json").read_text())
+    figures = {metric.label: metric for metric in app.metric}
+    assert figures["TTFT p90"].value == f"{summary['p90_ttft_ms']:.3g} ms"
+    assert figures["TTFT p90"].delta == "p99 within target 1 s"
+    assert figures["Completed"].value == "60"
+    assert summary["bottleneck"] in words_of(app)
+
+
+@pytest.mark.parametrize(
+    "picture", ["Latencies", "Latencies over time", "Load over time", "Requests", "Steps"]
+)
+def test_every_picture_is_drawn(runs: Path, open_page: Open, picture: str) -> None:
+    app = open_page("result", run="one")
+    app.segmented_control(key="result-picture").set_value(picture).run()
+    assert not app.exception
+    assert len(app.get("plotly_chart")) == 1
+
+
+def test_an_empty_folder_says_how_to_begin(empty: Path, open_page: Open, words_of: Words) -> None:
+    assert "page *Run*" in words_of(open_page("result"))
+
+
+def test_a_run_elsewhere_is_not_opened(
+    empty: Path, tmp_path_factory: pytest.TempPathFactory, made_runs: Path, open_page: Open, words_of: Words
+) -> None:
+    shutil.copytree(made_runs / "two", empty / "mine")
+    (empty / "link").symlink_to(made_runs / "one")
+    for name in (str(made_runs / "one"), "../one", "link"):
+        app = open_page("result", run=name)
+        assert not app.exception
+        assert "no run" in words_of(app)
+        assert app.selectbox(key="run").options == ["mine"]
+
+
+def test_a_run_without_completed_requests_says_why(
+    empty: Path, made_runs: Path, open_page: Open, words_of: Words
+) -> None:
+    shutil.copytree(made_runs / "two", empty / "failed")
+    path = empty / "failed" / "summary.json"
+    summary = json.loads(path.read_text())
+    failed: dict[str, Any] = {key: None for key in summary if key.endswith("_ms")}
+    path.write_text(
+        json.dumps(summary | failed | {"completed": 0, "failed": 60, "failures": {"too long": 60}})
+    )
+    app = open_page("result")
+    assert not app.exception
+    assert "No request completed" in words_of(app)
+    assert "60 requests failed: too long" in words_of(app)
+
+
+def test_a_broken_run_is_told(empty: Path, made_runs: Path, open_page: Open, words_of: Words) -> None:
+    shutil.copytree(made_runs / "two", empty / "broken")
+    (empty / "broken" / "summary.json").write_text("{")
+    app = open_page("result")
+    assert not app.exception
+    assert "holds no run" in words_of(app)
+
+
+@pytest.mark.parametrize(
+    ("target_s", "color"), [(None, "gray"), (3.0, "green"), (1.5, "orange"), (0.5, "red")]
+)
+def test_colours_follow_the_target(target_s: float | None, color: str) -> None:
+    from dashboard.run_view import judge
+
+    assert judge({"p90_ttft_ms": 1000.0, "p99_ttft_ms": 2000.0}, "ttft", target_s)[1] == color

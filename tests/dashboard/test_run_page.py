@@ -1,0 +1,135 @@
+"""The page *Run*: knobs become overrides, a run has a process of its own, a stranger's scenario is held."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("streamlit")
+Open, Words = Callable[..., Any], Callable[[Any], str]
+
+TEXT = (
+    "model: llama-3.1-8b\npools: {hardware: h100-sxm}\n"
+    "workload: {arrivals: 10, prompt_tokens: 512, output_tokens: 64, requests: 20}\n"
+)
+
+
+def wait(app: Any) -> Any:
+    """Let the run of a page end, and show what came of it."""
+    job = app.session_state["job"]
+    deadline_s = time.monotonic() + 60
+    while job.running and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    assert not job.running
+    return app.run()
+
+
+def press(app: Any, label: str) -> Any:
+    (button,) = (each for each in app.button if each.label == label)
+    return button.click().run()
+
+
+def test_knobs_start_with_the_scenario_and_change_the_run(
+    empty: Path, open_page: Open, words_of: Words
+) -> None:
+    app = open_page("run", scenario="quickstart")
+    assert not app.exception
+    knobs = {each.label: each for each in (*app.number_input, *app.selectbox)}
+    assert knobs["replicas"].value == 2
+    assert knobs["hardware"].value == "h100-sxm"
+    assert knobs["max_num_seqs"].value == 256
+    assert "GPUs that share each layer" in knobs["tensor_parallel_size"].help
+    knobs["replicas"].set_value(1)
+    knobs["limit"].set_value(30)
+    app.text_area(key="set").set_value("pools.0.engine.enable_prefix_caching=false")
+    app = wait(press(app.run(), "Run"))
+    assert not app.exception
+    assert "Done." in words_of(app)
+    (summary,) = (json.loads(path.read_text()) for path in empty.rglob("summary.json"))
+    assert summary["completed"] == 30
+    assert summary["pools"][0]["accelerators"] == 1
+    assert "enable_prefix_caching: false" in next(empty.rglob("scenario.yaml")).read_text()
+    assert any(metric.label == "TTFT p90" for metric in app.metric)
+    again = press(app, "Run")
+    assert "was there already" in words_of(again), "the same content is not run twice"
+
+
+def test_the_form_follows_the_scenario(empty: Path, open_page: Open) -> None:
+    app = open_page("run", scenario="static-batching")
+    kinds = {each.label: each.value for each in app.selectbox}
+    assert (kinds["kind"], kinds["hardware"]) == ("static", "a100-sxm-80gb")
+    assert {each.label for each in app.number_input} >= {"rate_per_s", "requests"}
+
+
+def test_a_wrong_key_is_told_and_runs_nothing(empty: Path, open_page: Open, words_of: Words) -> None:
+    app = open_page("run", scenario="quickstart", set="pools.0.engine.max_num_seq=3")
+    app = press(app, "Run")
+    assert not app.exception
+    assert "max_num_seqs" in words_of(app), "names the nearest key"
+    assert "job" not in app.session_state
+
+
+def test_a_failed_run_says_what_to_do(empty: Path, open_page: Open, words_of: Words) -> None:
+    app = open_page("run", scenario="quickstart", set="model=llama-3.1-405b\npools.0.model=null")
+    app = press(app, "Run")
+    app = wait(app) if "job" in app.session_state else app
+    words = words_of(app)
+    assert "memory" in words
+    assert "hange what" in words
+    assert not list(empty.rglob("summary.json"))
+
+
+def test_stopping_keeps_what_is_complete(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dashboard.jobs import Order, start_job
+
+    text = TEXT.replace("requests: 20", "requests: 300000").replace("arrivals: 10", "arrivals: 3")
+    job = start_job(Order(text))
+    deadline_s = time.monotonic() + 60
+    while not job.progress[1] and job.running and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    assert job.progress[2] == 300_000
+    job.stop()
+    assert job.process is not None
+    assert job.process.wait(timeout=60) == 0
+    assert json.loads((job.folder / "summary.json").read_text())["partial"]
+    again = start_job(Order(text))
+    assert again.running, "a partial run is no result to be reused"
+    assert again.process is not None
+    again.process.kill()
+    again.process.wait()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (("hardware: h100-sxm", "hardware: h100-sxm, engine: {kind: 'os:system'}"), "import code"),
+        (("hardware: h100-sxm", "hardware: /etc/evil.yaml"), "not found"),
+        (
+            ("{arrivals: 10, prompt_tokens: 512, output_tokens: 64, requests: 20}", "../outside.csv"),
+            "outside",
+        ),
+        (("model: llama-3.1-8b", "model: ../model"), "outside"),
+    ],
+)
+def test_a_strangers_scenario_neither_imports_nor_reads_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: tuple[str, str], reason: str
+) -> None:
+    from dashboard.jobs import Order
+    from simserve import ScenarioError
+
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (tmp_path / "outside.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0,9,9\n")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    monkeypatch.chdir(inner)
+    monkeypatch.setenv("SIMSERVE_DASHBOARD_DIRS", str(inner))
+    with pytest.raises(ScenarioError, match=reason):
+        Order(TEXT.replace(*change)).identity()
+    monkeypatch.setenv("SIMSERVE_DASHBOARD_DIRS", str(tmp_path))
+    Order(TEXT).identity()

@@ -1,0 +1,46 @@
+"""The page *Trace*: a workload's figures and pictures, of shipped traces and of those in the own folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import simserve
+
+pytest.importorskip("streamlit")
+Open, Words = Callable[..., Any], Callable[[Any], str]
+
+
+@pytest.mark.parametrize("name", simserve.catalog_names("traces"))
+def test_shipped_traces(empty: Path, open_page: Open, name: str) -> None:
+    app = open_page("trace", trace=name)
+    assert not app.exception
+    found = simserve.describe_trace(simserve.read_trace(simserve.find_file(name)))
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown["Requests"] == f"{found.requests:,}"
+    assert (shown["Reuse at best"] == "–") == (found.ideal_prefix_hit is None)
+    assert len(app.get("plotly_chart")) == 4
+
+
+def test_own_and_broken_traces(empty: Path, open_page: Open, words_of: Words) -> None:
+    (empty / "lengths.csv").write_text("num_prefill_tokens,num_decode_tokens\n10,20\n30,40\n")
+    (empty / "broken.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0,x,1\n")
+    app = open_page("trace", trace="lengths.csv")
+    assert not app.exception
+    assert "lengths only" in words_of(app)
+    app.selectbox(key="trace").set_value("broken.csv").run()
+    assert not app.exception
+    assert "broken.csv:2" in words_of(app)
+
+
+def test_arrivals_keep_their_number() -> None:
+    from dashboard.trace_pictures import draw_arrivals
+
+    load = simserve.read_trace(simserve.find_file("traces/chat.csv.gz"))
+    (curve,) = draw_arrivals(load).data
+    wide = curve.x[1] - curve.x[0]
+    assert np.asarray(curve.y).sum() * wide == pytest.approx(load.count)
