@@ -7,9 +7,10 @@ OUT ?= build/quickstart
 DATA ?= $(or $(SIMSERVE_DATA),../shared/data)
 DATE ?= $(shell date -u +%F)
 WORKERS ?= 2
+CHROMIUM ?= /usr/bin/chromium
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow calibration validate claims compile bench format clean
+.PHONY: help run test test-slow test-ui calibration validate claims compile bench format clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,11 +24,15 @@ $(STAMP): pyproject.toml
 run: $(STAMP) ## Set up and run the quickstart.
 	$(BIN)/simserve run scenarios/quickstart.yaml --out $(OUT)
 
+test-ui: $(STAMP) ## The dashboard in a browser: Debian's Chromium, or CHROMIUM=PATH.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright
+	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest -m ui tests/dashboard
+
 test: $(STAMP) ## Set up and pass the tests: style, types, behaviour.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 -m 'not slow'
+	$(BIN)/python -m pytest -n 2 -m 'not slow and not ui'
 
 test-slow: $(STAMP) ## The tests that take minutes.
 	$(BIN)/python -m pytest -m slow

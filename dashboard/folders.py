@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,9 +24,12 @@ def roots() -> list[Path]:
     return [Path(part).resolve() for part in named.split(os.pathsep) if part] or [Path.cwd()]
 
 
-def run_folder(identity: str) -> Path:
-    """Return where the run of that identity is kept."""
-    return roots()[0] / RUNS / identity
+def run_folder(identity: str, title: str) -> Path:
+    """Return where the run of that identity is kept; a new one's folder begins with its title, for people."""
+    home, short = roots()[0] / RUNS, identity[:12]
+    known = sorted(home.glob(f"*-{short}"))
+    words = re.sub(r"[^a-z0-9.]+", "-", title.lower()).strip("-.")[:80]
+    return known[0] if known else home / f"{words or 'run'}-{short}"
 
 
 def find_runs() -> dict[str, Path]:

@@ -31,13 +31,15 @@ class Order:
     source: str
     overrides: tuple[str, ...] = ()
 
-    def identity(self) -> str:
-        """Return the hash of all that the result depends on.
+    def folder(self) -> Path:
+        """Return where its result belongs: a folder for all that it depends on, whatever it is called.
 
         Raises:
             ScenarioError: If the scenario is wrong, or asks for more than a stranger's may.
         """
-        return identify(load_scenario(self.source, self.overrides, allow_imports=False, allow_files=roots()))
+        found = load_scenario(self.source, self.overrides, allow_imports=False, allow_files=roots())
+        changes = (change.rpartition(".")[2] for change in self.overrides)
+        return run_folder(identify(found), " ".join((found.name, *changes)))
 
 
 @dataclass(slots=True)
@@ -98,9 +100,9 @@ def start_job(order: Order, *, fresh: bool = False) -> Job:
         fresh: Run even so.
 
     Raises:
-        ScenarioError: As `Order.identity`.
+        ScenarioError: As `Order.folder`.
     """
-    folder = run_folder(order.identity())
+    folder = order.folder()
     if not fresh and _is_whole(folder):
         return Job(folder)
     notes = Path(mkdtemp(prefix="simserve-run-"))

@@ -101,6 +101,10 @@ def _about(path: str) -> str | None:
     }  # fmt: skip
     section = sections[path.rpartition(".")[0]]
     schema = _schema()
-    properties = schema.get("$defs", {}).get(section, schema).get("properties", {})
-    text: str | None = properties.get(name, {}).get("description")
-    return text
+    found = schema.get("$defs", {}).get(section, schema)
+    # A section with a short form is a choice of forms, the one with keys among them.
+    for form in (found, *found.get("anyOf", ()), *found.get("oneOf", ())):
+        if name in form.get("properties", {}):
+            text: str | None = form["properties"][name].get("description")
+            return text
+    return None

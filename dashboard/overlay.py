@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +113,7 @@ def _summed(run: RunFolder, name: str) -> tuple[Any, Any]:
 
 
 def short_labels(names: Sequence[str]) -> list[str]:
-    """Return the names' last parts, or whole names where those are not told apart; hashes are cut."""
+    """Return the names' last parts without a hash at their ends, or more where those are not told apart."""
     last = [name.rpartition("/")[2] for name in names]
-    short = [part[:8] if len(part) == 24 else part for part in last]
-    return short if len(set(short)) == len(short) else list(names)
+    short = [re.sub(r"-[0-9a-f]{12}$", "", part) for part in last]
+    return next((each for each in (short, last) if len(set(each)) == len(each)), list(names))

@@ -48,7 +48,8 @@ def show_figure(figure: go.Figure, name: str) -> None:
 def show_table(frame: pd.DataFrame | pd.io.formats.style.Styler, name: str, **options: Any) -> None:
     """Show a table, and offer it as CSV."""
     st.dataframe(frame, hide_index=True, width="stretch", **options)
-    plain = getattr(frame, "data", frame)
+    given: Any = frame
+    plain: pd.DataFrame = getattr(given, "data", given)
     offer_csv(lambda: plain, name)
 
 

@@ -81,12 +81,12 @@ def judge(summary: Mapping[str, Any], latency: str, target_s: float | None) -> t
     p90, p99 = summary.get(f"p90_{latency}_ms"), summary.get(f"p99_{latency}_ms")
     if target_s is None or p90 is None or p99 is None:
         return "no target", "gray"
-    within = f"target {target_s:g} s"
+    target = _time(target_s * 1e3)
     if p99 <= target_s * 1e3:
-        return f"p99 within {within}", "green"
+        return f"p99 within {target}", "green"
     if p90 <= target_s * 1e3:
-        return f"p90 within, p99 over {within}", "orange"
-    return f"p90 over {within}", "red"
+        return f"p99 over {target}", "orange"
+    return f"p90 over {target}", "red"
 
 
 @st.cache_resource(max_entries=12, show_spinner="Reading the run")

@@ -26,11 +26,11 @@ def draw_arrivals(load: Workload) -> go.Figure:
     since_s = (load.arrival_ns - load.arrival_ns[0]) / 1e9
     wide = next((each for each in _SECONDS if since_s[-1] / each <= _INTERVALS), _SECONDS[-1])
     rate = np.bincount((since_s // wide).astype(np.int64)) / wide
-    x, y = thin_series(np.arange(len(rate)) * float(wide), rate, _MOST_POINTS)
+    x, y = thin_series(np.arange(len(rate), dtype=np.float64) * wide, rate, _MOST_POINTS)
     figure = go.Figure(go.Scatter(x=x, y=y, mode="lines", line={"shape": "hv", "color": COLORS[0]}))
-    figure.add_hline(y=len(since_s) / max(since_s[-1], 1e-9), line_dash="dot", annotation_text="mean")
+    figure.add_hline(y=len(since_s) / max(since_s[-1], 1e-9), line_dash="dot", line_color=COLORS[5])
     figure.update_xaxes(title_text="s").update_yaxes(title_text="requests/s", rangemode="tozero")
-    return figure.update_layout(title=f"Arrivals, in intervals of {wide} s", height=360)
+    return figure.update_layout(title=f"Arrivals in intervals of {wide} s, and their mean", height=360)
 
 
 def draw_gaps(load: Workload) -> go.Figure:

@@ -83,7 +83,12 @@ def test_an_accelerator_of_ones_own(table: Path, tmp_path: Path) -> None:
     run("fit", str(table), "--hardware", str(mine), "--out", out, "--plot", plot)
     shared = ("check", str(table), "--calibration", out, "--by", "split", "--json")
     assert json.loads(run(*shared, "--hardware", str(mine)))["rows"][0]["tier"] == "calibrated"
-    assert json.loads(run(*shared))["rows"][0]["tier"] == "generic"
+    with pytest.raises(
+        InputError, match=r"the catalog has no 'my-gpu'; name its hardware file with --hardware"
+    ):
+        run(*shared)
+    generic = json.loads(run("check", str(table), "--by", "split", "--json"))
+    assert generic["rows"][0]["tier"] == "generic"
 
 
 def test_wrong_input_is_told(table: Path, tmp_path: Path) -> None:

@@ -17,7 +17,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 # What a wheel is built from; not .venv, build outputs or caches.
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "simserve", "hardware", "models", "scenarios", "traces")
+SOURCES = (
+    "pyproject.toml", "README.md", "LICENSE", "dashboard", "simserve", "hardware", "models", "scenarios",
+    "traces",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,7 @@ def run(*command: str, cwd: Path) -> str:
 def test_the_wheel_carries_the_data(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for kind, ending in (
+        ("dashboard", ".py"),
         ("hardware", ".yaml"),
         ("models", ".json"),
         ("scenarios", ".yaml"),

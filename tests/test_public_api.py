@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +54,12 @@ def test_every_name_resolves_and_is_documented(name: str) -> None:
         assert value.__name__ == name
         assert inspect.getdoc(value)
         assert value.__module__.startswith("simserve.")
+
+
+def test_every_name_is_in_the_documentation() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+    missing = {name for name in PUBLIC - {"__version__"} if f"`{name}" not in page}
+    assert not missing
 
 
 def test_other_names_are_refused() -> None:

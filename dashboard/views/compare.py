@@ -12,6 +12,8 @@ from dashboard.plots import page, show_figure, show_table
 from dashboard.run_view import open_run
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     import pandas as pd
     from pandas.io.formats.style import Styler
 
@@ -46,7 +48,9 @@ def show() -> None:
     settings = setting_table(runs)
     st.subheader("Settings that differ")
     if len(settings):
-        show_table(settings.style.apply(_mark_other, axis=1), "settings")
+        show_table(
+            settings.style.apply(_mark_other, axis=1), "settings", height=min(35 * len(settings) + 38, 320)
+        )
     else:
         st.caption("None: these are runs of the same scenario.")
     first = next(iter(runs.values()))
@@ -66,8 +70,8 @@ def _mark_other(row: pd.Series[str]) -> list[str]:
 
 def _colored(table: pd.DataFrame) -> Styler:
     """Write numbers short, and large changes in bold."""
-    changes = [name for name in table.columns if name.endswith("change in %")]
-    values = [name for name in table.columns[1:] if name not in changes]
+    changes: list[Hashable] = [name for name in table.columns if name.endswith("change in %")]
+    values: list[Hashable] = [name for name in table.columns[1:] if name not in changes]
     styled = table.style.format("{:,.4g}", subset=values, na_rep="–")
     styled = styled.format("{:+.1f}", subset=changes, na_rep="–")
     return styled.map(lambda value: "font-weight: bold" if abs(value) >= 5 else "", subset=changes)

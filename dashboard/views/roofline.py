@@ -50,14 +50,16 @@ def show() -> None:
         figures = [
             ("Step", f"{step.step_s * 1e3:.3g} ms", f"{format_figure(batch / step.step_s)} tokens/s", "gray"),
             ("Speed of light", percent(step.ideal_s / step.step_s), f"{step.ideal_s * 1e3:.3g} ms", "gray"),
-            ("Largest part", percent(largest.share), f"{largest.operator}, {largest.bound}", "gray"),
+            ("Largest part", percent(largest.share), largest.operator, "gray"),
         ]
         if found.changed is not None:
             ratio = found.changed.step_s / step.step_s
             gain = "green" if ratio < 1 else "red" if ratio > 1 else "gray"
             figures.append(("What if", f"{found.changed.step_s * 1e3:.3g} ms", f"{ratio - 1:+.1%}", gain))
         show_metrics([(label, value, remark, color) for label, value, remark, color in figures])
-        show_figure(draw_roofline(found), "roofline")
+        figure = draw_roofline(found).update_xaxes(dtick=1).update_yaxes(dtick=1)
+        figure.update_layout(legend={"orientation": "h", "y": -0.15})
+        show_figure(figure, "roofline")
     show_table(_table(found.as_dict()), "operators")
 
 

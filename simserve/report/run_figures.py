@@ -19,14 +19,14 @@ MOST_POINTS = 20_000
 # More instances than this are drawn as their sum.
 _MOST_INSTANCES = 12
 _INSTANCE_COLORS = (
-    "#3d5a80", "#e07a5f", "#3d8b7d", "#e9c46a", "#7a2e3b", "#8d99ae", "#6a4c93", "#2a9d8f", "#f4a261",
-    "#264653", "#bc6c25", "#5a7d2a",
+    "#4c8bd6", "#e07a5f", "#3d8b7d", "#e9c46a", "#b5485f", "#8d99ae", "#6a4c93", "#2a9d8f", "#f4a261",
+    "#4f7f94", "#bc6c25", "#5a7d2a",
 )  # fmt: skip
 # Requests whose life is drawn one below the other.
 _MOST_LIVES = 400
 _LATENCIES = ("ttft", "tpot", "e2el")
 _COLORS = {
-    "queued": "#b0b4c3", "prefill": "#e07a5f", "decode": "#3d8b7d", "preempted": "#7a2e3b",
+    "queued": "#b0b4c3", "prefill": "#e07a5f", "decode": "#3d8b7d", "preempted": "#b5485f",
     "transfer": "#e9c46a",
 }  # fmt: skip
 
@@ -91,8 +91,13 @@ def request_lives(run: RunFolder) -> go.Figure:
     order = np.lexsort((requests["request_id"], requests["arrival_s"]))
     order = order[requests["instance"][order] >= 0]
     chosen = order[thin_rows(len(order), _MOST_LIVES)] if len(order) else order
+    rows = np.flatnonzero(np.isin(spans["request_id"], requests["request_id"][chosen])).tolist()
+    while (
+        3 * len(rows) > MOST_POINTS
+    ):  # three points a span: lives of many preemptions are drawn more sparsely
+        chosen = chosen[::2]
+        rows = np.flatnonzero(np.isin(spans["request_id"], requests["request_id"][chosen])).tolist()
     place = {int(requests["request_id"][row]): at for at, row in enumerate(chosen)}
-    rows = [row for row, key in enumerate(spans["request_id"].tolist()) if key in place]
     instance = dict(zip(requests["request_id"].tolist(), requests["instance"].tolist(), strict=True))
     figure = go.Figure()
     for kind, color in _COLORS.items():

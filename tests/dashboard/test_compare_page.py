@@ -55,3 +55,18 @@ def test_load_adds_up_over_instances(runs: Path) -> None:
     running = np.asarray(overlay_load(found).data[0].y)
     assert running.max() == found["one"].steps["running"].max()
     assert running.min() >= 0
+
+
+@pytest.mark.parametrize(
+    ("names", "short"),
+    [
+        (["out/one", "out/two"], ["one", "two"]),
+        (["a/run", "b/run"], ["a/run", "b/run"]),
+        (["x/chat-0123456789ab", "x/chat-tp-2-ab0123456789"], ["chat", "chat-tp-2"]),
+        (["x/chat-0123456789ab", "x/chat-ab0123456789"], ["chat-0123456789ab", "chat-ab0123456789"]),
+    ],
+)
+def test_labels_are_short_but_told_apart(names: list[str], short: list[str]) -> None:
+    from dashboard.overlay import short_labels
+
+    assert short_labels(names) == short

@@ -20,7 +20,7 @@ def test_figures_and_bottleneck(runs: Path, open_page: Open, words_of: Words) ->
     summary = json.loads((runs / "two" / "summary.json").read_text())
     figures = {metric.label: metric for metric in app.metric}
     assert figures["TTFT p90"].value == f"{summary['p90_ttft_ms']:.3g} ms"
-    assert figures["TTFT p90"].delta == "p99 within target 1 s"
+    assert figures["TTFT p90"].delta == "p99 within 1 s"
     assert figures["Completed"].value == "60"
     assert summary["bottleneck"] in words_of(app)
 

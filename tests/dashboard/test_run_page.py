@@ -55,6 +55,8 @@ def test_knobs_start_with_the_scenario_and_change_the_run(
     assert summary["pools"][0]["accelerators"] == 1
     assert "enable_prefix_caching: false" in next(empty.rglob("scenario.yaml")).read_text()
     assert any(metric.label == "TTFT p90" for metric in app.metric)
+    (folder,) = (empty / "simserve-runs").iterdir()
+    assert folder.name.startswith("quickstart-chat-on-two-h100-replicas-1-limit-30-")
     again = press(app, "Run")
     assert "was there already" in words_of(again), "the same content is not run twice"
 
@@ -130,6 +132,6 @@ def test_a_strangers_scenario_neither_imports_nor_reads_elsewhere(
     monkeypatch.chdir(inner)
     monkeypatch.setenv("SIMSERVE_DASHBOARD_DIRS", str(inner))
     with pytest.raises(ScenarioError, match=reason):
-        Order(TEXT.replace(*change)).identity()
+        Order(TEXT.replace(*change)).folder()
     monkeypatch.setenv("SIMSERVE_DASHBOARD_DIRS", str(tmp_path))
-    Order(TEXT).identity()
+    Order(TEXT).folder()

@@ -9,6 +9,7 @@ import pytest
 from random_scenarios import build_scenario, check
 
 from simserve.registry import lookup
+from tests.properties.seeds import seed_groups
 
 SCENARIOS = 60
 GROUP = 20
@@ -53,7 +54,7 @@ def build(kind: str, seed: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", OPTIONS)
-@pytest.mark.parametrize("first", range(0, SCENARIOS, GROUP))
+@pytest.mark.parametrize("first", seed_groups(SCENARIOS, GROUP, fast=20))
 def test_jumping_equals_stepping(kind: str, first: int) -> None:
     stretched = 0
     for seed in range(first, first + GROUP):

@@ -13,6 +13,7 @@ from simserve.cluster.data_parallel import DataParallelInstance
 from simserve.metrics.result import Result
 from simserve.scenario.loader import load_scenario
 from simserve.simulation import simulate
+from tests.properties.seeds import seed_groups
 
 SCENARIOS = 80
 GROUP = 10
@@ -107,7 +108,7 @@ def compare(seed: int) -> None:
     assert jumped.summary["unfinished"] == 0
 
 
-@pytest.mark.parametrize("first", range(0, SCENARIOS, GROUP))
+@pytest.mark.parametrize("first", seed_groups(SCENARIOS, GROUP, fast=40))
 def test_jumping_equals_stepping(first: int) -> None:
     for seed in range(first, first + GROUP):
         compare(seed)

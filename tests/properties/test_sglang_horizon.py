@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from random_scenarios import check
 
+from tests.properties.seeds import seed_groups
+
 SCENARIOS = 80
 GROUP = 20
 POLICIES = ("fcfs", "lpm", "dfs-weight", "lof", "hrrn", "shortest-prefill-first", "random", "routing-key")
@@ -76,7 +78,7 @@ def build_scenario(seed: int) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("first", range(0, SCENARIOS, GROUP))
+@pytest.mark.parametrize("first", seed_groups(SCENARIOS, GROUP, fast=40))
 def test_jumping_equals_stepping(first: int) -> None:
     stretched = 0
     for seed in range(first, first + GROUP):

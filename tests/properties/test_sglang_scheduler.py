@@ -15,6 +15,7 @@ from simserve.scheduler.sglang.config import SCHEDULE_POLICIES, SglangConfig
 from simserve.scheduler.sglang.row import Row
 from simserve.testing.harness import Drive, drive
 from simserve.workload.request import Request, Segment
+from tests.properties.seeds import seed_groups
 
 LOADS = 160
 GROUP = 20
@@ -82,7 +83,7 @@ def run(seed: int, *, stretch: bool) -> tuple[Drive | str, SglangScheduler]:
         return str(error), scheduler
 
 
-@pytest.mark.parametrize("first", range(0, LOADS, GROUP))
+@pytest.mark.parametrize("first", seed_groups(LOADS, GROUP, fast=40))
 def test_nothing_is_lost_and_stretches_change_nothing(first: int) -> None:
     stretched = died = 0
     for seed in range(first, first + GROUP):

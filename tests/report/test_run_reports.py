@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from simserve.cli import app
+from simserve.report import run_figures
 from simserve.report.perfetto import trace_events, write_perfetto
 from simserve.report.prometheus import metric_lines
 from simserve.report.run_figures import FIGURES
@@ -210,3 +211,12 @@ def test_the_command_line_writes_all_of_them(run: RunFolder, tmp_path: Path) -> 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["report", str(tmp_path)])
     assert result.exit_code == 2 or "holds no run" in str(result.exception)
+
+
+def test_pictures_have_a_bounded_number_of_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = made("kv-pressure.yaml", tmp_path / "out", "workload.requests=80")
+    whole = {draw.__name__: sum(len(trace.x) for trace in draw(run).data) for draw in FIGURES}
+    assert max(whole.values()) <= run_figures.MOST_POINTS
+    monkeypatch.setattr(run_figures, "MOST_POINTS", 200)
+    lives = sum(len(trace.x) for trace in run_figures.draw_run(run, "request_lives").data)
+    assert 0 < lives <= 200 < whole["request_lives"]

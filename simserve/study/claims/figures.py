@@ -171,6 +171,7 @@ FIGURES: dict[str, Callable[[Result], float | None]] = {
     "hit rate": summary_figure("prefix_cache_hit_rate"),
     "KV used (one piece)": fragmentation_figure("used"),
     "KV reserved, not used yet": fragmentation_figure("reserved_for_later"),
+    "KV rounded up": fragmentation_figure("rounded_up"),
     "KV never used": fragmentation_figure("never_used"),
     "KV free": fragmentation_figure("free"),
     "used of blocks given out": lambda result: paged_shares(result)[0],

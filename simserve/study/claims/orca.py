@@ -9,8 +9,7 @@ from simserve.study.claims.case import Case, Found
 from simserve.study.claims.claim import Claim, Row, best_rate, divide, ratio_of
 
 _ENGINE = "pools.0.engine"
-# The paper's bound (section 6.2), and twice the latency of this simulation's engine without load: one token
-# takes 40 ms.
+# The paper's bound (section 6.2), and twice the latency of this simulation's engine without load, 40 ms.
 _BOUNDS = {"190 ms": 0.19, "80 ms": 0.08}
 _SIZES = {"dynamic": (1, 4, 8, 16), "orca": (8, 16, 32, 64, 128)}
 _KINDS = {"dynamic": "FasterTransformer", "orca": "Orca"}

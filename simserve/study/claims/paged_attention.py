@@ -35,7 +35,7 @@ _SYSTEMS = {
         f"{_ENGINE}.host_profile=distserve",
     ),
 }
-_PIECES = ("KV used (one piece)", "KV reserved, not used yet", "KV never used", "KV free")
+_PIECES = ("KV used (one piece)", "KV reserved, not used yet", "KV never used", "KV rounded up", "KV free")
 _PAGES = ("used of blocks given out", "used of all blocks")
 
 

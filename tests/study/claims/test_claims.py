@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,13 @@ def test_every_case_names_a_shipped_scenario_and_known_figures() -> None:
             load_scenario(case.scenario, case.overrides)
 
 
+@cache
+def rows_of(key: str) -> dict[str, Row]:
+    """Return the rows of a claim, run once for all tests."""
+    claim = CLAIMS[key]
+    return {row.what: row for row in claim.judge(run_claims([claim], 1)[key])}
+
+
 # Those that agree, with room for other constants of the cost model.
 @pytest.mark.slow
 @pytest.mark.parametrize(
@@ -147,6 +155,4 @@ def test_every_case_names_a_shipped_scenario_and_known_figures() -> None:
     ],
 )
 def test_claims_come_out_as_published(claim: str, row: str, least: float, most: float) -> None:
-    chosen = CLAIMS[claim]
-    rows = {each.what: each for each in chosen.judge(run_claims([chosen], 1)[claim])}
-    assert least < (rows[row].simulated or 0) < most
+    assert least < (rows_of(claim)[row].simulated or 0) < most

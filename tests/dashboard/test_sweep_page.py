@@ -1,0 +1,75 @@
+"""The page *Sweep*: curves, a heat map and the points of a sweep, failed ones with their reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from simserve.cli import app as cli
+
+pytest.importorskip("streamlit")
+Open, Words = Callable[..., Any], Callable[[Any], str]
+
+SWEEP = """\
+base: quickstart
+axes:
+  - {key: pools.0.engine.max_num_seqs, values: [4, 64]}
+  - {key: model, values: [llama-3.1-8b, llama-3.1-405b]}
+  - {key: pools.0.replicas, values: [1, 2]}
+overrides: [workload.trace.limit=20]
+"""
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a sweep half of whose points fail: that model does not fit."""
+    folder = tmp_path_factory.mktemp("swept")
+    (folder / "sweep.yaml").write_text(SWEEP)
+    done = CliRunner().invoke(
+        cli, ["sweep", str(folder / "sweep.yaml"), "--out", str(folder / "out"), "--workers", "1"]
+    )
+    assert (folder / "out" / "results.parquet").exists(), done.output
+    return folder
+
+
+def test_curves_map_and_points(swept: Path, open_page: Open, words_of: Words, monkeypatch: Any) -> None:
+    monkeypatch.setenv("SIMSERVE_DASHBOARD_DIRS", str(swept))
+    app = open_page("sweep", target="200")
+    assert not app.exception
+    assert app.selectbox(key="curve").options == ["pools.0.engine.max_num_seqs", "model", "pools.0.replicas"]
+    assert app.number_input(key="target").value == 200.0
+    assert len(app.get("plotly_chart")) == 2
+    assert "4 points are failed" in words_of(app)
+    points = app.dataframe[0].value
+    assert len(points) == 8
+    done = points[points["status"] == "done"]
+    assert done["run"].str.startswith("/result?run=out/points/").all()
+    for link in done["run"]:
+        opened = open_page("result", run=link.partition("=")[2])
+        assert not opened.warning
+        assert len(opened.metric) == 8
+
+
+def test_without_a_sweep_it_says_how_to_make_one(empty: Path, open_page: Open, words_of: Words) -> None:
+    assert "simserve sweep" in words_of(open_page("sweep"))
+    (empty / "results.parquet").write_text("no parquet")
+    app = open_page("sweep")
+    assert not app.exception
+    assert "cannot be read" in words_of(app)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30))
+def test_the_front_is_what_nobody_beats(points: list[tuple[int, int]]) -> None:
+    from dashboard.sweep_table import best_points
+
+    cost, gain = (np.array(column, float) for column in zip(*points, strict=True))
+    front = {points[row] for row in best_points(cost, gain)}
+    beaten = {(c, g) for c, g in points if any(a <= c and b >= g and (a, b) != (c, g) for a, b in points)}
+    assert front == set(points) - beaten
