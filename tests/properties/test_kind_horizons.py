@@ -12,7 +12,7 @@ from simserve.registry import lookup
 from tests.properties.seeds import seed_groups
 
 SCENARIOS = 60
-GROUP = 20
+GROUP = 10
 OPTIONS: dict[str, dict[str, list[Any]]] = {
     "sarathi": {},
     "vllm-v0": {"preemption_mode": ["recompute", "swap", "swap"], "swap_space": [0.02, 0.2, 4]},
@@ -54,7 +54,7 @@ def build(kind: str, seed: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", OPTIONS)
-@pytest.mark.parametrize("first", seed_groups(SCENARIOS, GROUP, fast=20))
+@pytest.mark.parametrize("first", seed_groups(SCENARIOS, GROUP, fast=10))
 def test_jumping_equals_stepping(kind: str, first: int) -> None:
     stretched = 0
     for seed in range(first, first + GROUP):

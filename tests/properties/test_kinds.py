@@ -11,7 +11,7 @@ from kind_loads import OPTIONS, build_load
 from simserve import registry
 from simserve.errors import IntegrityError, SimulationError
 
-LOADS = 120
+LOADS = 60
 
 
 @pytest.mark.parametrize("kind", OPTIONS)
@@ -21,7 +21,7 @@ def test_random_loads(kind: str) -> None:
         journal = check_all(kind, registry.lookup("engine", kind), build_load(kind, seed))
         preempted += sum(len(decision.preempted) for decision in journal.decisions)
     if kind not in ("orca", "static", "dynamic"):
-        least = 10 if kind == "lightllm" else 50
+        least = 5 if kind == "lightllm" else 25
         assert preempted > least, "hardly anybody was preempted: the loads show nothing"
 
 

@@ -12,7 +12,7 @@ from simserve.scheduler.tensorrt_llm import CAPACITY_POLICIES
 from tests.properties.seeds import seed_groups
 
 SCENARIOS = 60
-GROUP = 20
+GROUP = 10
 KINDS = ["sarathi", "vllm-v0", "vllm-v0", "static", "dynamic", "tensorrt-llm", "lightllm"]
 POLICIES = ["lru", "lfu", "mru", "slru", "tlru", "ttl", "cost", "s3-fifo"]
 
@@ -49,7 +49,7 @@ def build(seed: int, *, tiers: bool) -> dict[str, Any]:
     return scenario
 
 
-@pytest.mark.parametrize("first", seed_groups(SCENARIOS, GROUP, fast=20))
+@pytest.mark.parametrize("first", seed_groups(SCENARIOS, GROUP, fast=10))
 def test_radix_jumping_equals_stepping(first: int) -> None:
     hits = stretched = 0.0
     for seed in range(first, first + GROUP):
@@ -60,7 +60,7 @@ def test_radix_jumping_equals_stepping(first: int) -> None:
     assert stretched > 500, "hardly any stretch was passed: the comparison shows nothing"
 
 
-@pytest.mark.parametrize("first", seed_groups(SCENARIOS, GROUP, fast=20))
+@pytest.mark.parametrize("first", seed_groups(SCENARIOS, GROUP, fast=10))
 def test_tiers_jumping_equals_stepping(first: int) -> None:
     read = 0
     stretched = 0

@@ -27,7 +27,7 @@ ORDERS: dict[str, dict[str, Any]] = {
     "srpt": {"predictor": {"kind": "bucketed", "bucket_tokens": 8, "accuracy": 0.7}},
     "mlfq": {"quantum_tokens": 4, "promote_after_s": 0.5},
 }
-SEEDS = range(2)
+SEEDS = range(1)
 
 
 def build_scenario(kind: str, order: str, seed: int) -> dict[str, Any]:

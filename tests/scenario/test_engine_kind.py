@@ -26,8 +26,14 @@ def plan(kind: str, *overrides: str):  # type: ignore[no-untyped-def]
     return plan_engine(load_scenario(BASE, [f"pools.0.engine.kind={kind}", *overrides]), 0)
 
 
+# Scenarios that every kind runs in the default suite; the others in `make test-slow`.
+QUICK = ("quickstart", "kv-pressure", "multi-turn", "speculative", "sliding-window", "tensor-parallel")
+
+
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SHIPPED]
+)
 def test_every_kind_runs_every_shipped_scenario(kind: str, name: str) -> None:
     scenario = load_scenario(f"scenarios/{name}.yaml")
     overrides = [f"pools.{index}.engine.kind={kind}" for index in range(len(scenario.pools))]
