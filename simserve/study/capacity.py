@@ -98,7 +98,7 @@ def find_capacity(
             tried(probe)
         return probe.holds
 
-    low, high = _bracket(natural, holds)
+    low, high = bracket(natural, holds)
     while low and high is not None and high / low > 1 + tolerance:
         middle = float(np.sqrt(low * high))
         if holds(middle):
@@ -167,19 +167,21 @@ def _mean_inside(arrivals: Floats, ends: Floats, begin: float, end: float, share
     return float(inside.mean())
 
 
-def _bracket(natural: float, holds: Callable[[float], bool]) -> tuple[float, float | None]:
-    """Double or halve from the natural rate: the highest rate that holds and the lowest that does not.
+def bracket(
+    natural: float, holds: Callable[[float], bool], doublings: int = _MOST_DOUBLINGS
+) -> tuple[float, float | None]:
+    """Double or halve from a rate, so often at most: the highest that holds and the lowest that does not.
 
     The first is 0 if none held, the second None if none failed.
     """
     rate = natural
     if holds(rate):
-        for _ in range(_MOST_DOUBLINGS):
+        for _ in range(doublings):
             if not holds(2 * rate):
                 return rate, 2 * rate
             rate *= 2
         return rate, None
-    for _ in range(_MOST_DOUBLINGS):
+    for _ in range(doublings):
         if holds(rate / 2):
             return rate / 2, rate
         rate /= 2

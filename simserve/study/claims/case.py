@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import sqrt
 
 from simserve.scenario.loader import load_scenario
 from simserve.simulation import simulate
+from simserve.study.capacity import bracket
 from simserve.study.claims.figures import FIGURES
 
 _RATE = "workload.arrivals.rate_per_s"
@@ -72,27 +72,13 @@ def run_case(case: Case) -> Found:
         tried[rate] = _measure(case, (*case.overrides, f"{_RATE}={rate!r}"))
         return all((value := tried[rate][key]) is not None and value <= most for key, most in case.limits)
 
-    low, high = _bracket(case.rate_per_s, holds)
+    low, failing = bracket(case.rate_per_s, holds, _MOST_DOUBLINGS)
+    high = low if failing is None else failing
     while low and high / low > 1 + _TOLERANCE:
         middle = float(f"{sqrt(low * high):.4g}")
         low, high = (middle, high) if holds(middle) else (low, middle)
     beyond = {key: tried[high][key] for key, _ in case.limits} if high > low else {}
     return Found(tried[low] if low else {}, low, beyond, len(tried))
-
-
-def _bracket(rate: float, holds: Callable[[float], bool]) -> tuple[float, float]:
-    """Return a rate that holds (0 if none does) and a higher one that does not."""
-    if holds(rate):
-        for _ in range(_MOST_DOUBLINGS):
-            if not holds(2 * rate):
-                return rate, 2 * rate
-            rate *= 2
-        return rate, rate
-    for _ in range(_MOST_DOUBLINGS):
-        if holds(rate / 2):
-            return rate / 2, rate
-        rate /= 2
-    return 0.0, rate
 
 
 def _measure(case: Case, overrides: tuple[str, ...]) -> dict[str, float | None]:
