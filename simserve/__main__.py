@@ -1,5 +1,5 @@
 """`python -m simserve` is `simserve`."""
 
-from simserve.cli import main
+from simserve.cli.entry import main
 
 main()

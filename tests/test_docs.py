@@ -39,7 +39,9 @@ def run_python(code: str, folder: Path) -> str:
 
 
 def run_cli(*words: str, folder: Path) -> str:
-    return run_python(f"import sys; from simserve.cli import main; sys.argv[1:] = {words!r}; main()", folder)
+    return run_python(
+        f"import sys; from simserve.cli.entry import main; sys.argv[1:] = {words!r}; main()", folder
+    )
 
 
 def test_the_tutorial_runs(tmp_path: Path) -> None:

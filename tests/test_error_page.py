@@ -119,7 +119,7 @@ def say(case: BadInput, folder: Path) -> str:
     for name, text in case.files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-    command = [sys.executable, "-c", "from simserve.cli import main; main()", *case.words]
+    command = [sys.executable, "-c", "from simserve.cli.entry import main; main()", *case.words]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr, done.stderr
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
@@ -141,7 +141,7 @@ LONG_PROMPT = GOOD.replace("prompt_tokens: 100", "prompt_tokens: 5000").replace(
 def run_long_prompt(folder: Path) -> str:
     """Return the first lines of a run in which no prompt fits; each request fails with its reason."""
     (folder / "long.yaml").write_text(LONG_PROMPT)
-    command = [sys.executable, "-c", "from simserve.cli import main; main()", "run", "long.yaml"]
+    command = [sys.executable, "-c", "from simserve.cli.entry import main; main()", "run", "long.yaml"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return "".join(done.stdout.splitlines(keepends=True)[1:3])

@@ -32,22 +32,6 @@ LAYERS = (
     ("study",),
     ("report",),
     ("testing",),
-    (
-        "trace_cli",
-        "cli_run",
-        "cli_list",
-        "cli_conformance",
-        "cli_import",
-        "roofline_cli",
-        "validate_cli",
-        "report_cli",
-        "sweep_cli",
-        "capacity_cli",
-        "recommend_cli",
-        "dashboard_cli",
-        "cli_calibrate",
-        "calibrate_cli",
-    ),
     ("cli",),
     ("__main__",),
 )
@@ -108,7 +92,10 @@ def test_rooms_are_empty_at_their_door() -> None:
     ("module", "heavy"),
     [
         ("simserve", ("numpy", "pandas", "pydantic", "simpy", "typer", "yaml")),
-        ("simserve.cli", ("numpy", "pandas", "pyarrow", "pydantic", "simpy", "networkx", "yaml", "rich")),
+        (
+            "simserve.cli.entry",
+            ("numpy", "pandas", "pyarrow", "pydantic", "simpy", "networkx", "yaml", "rich"),
+        ),
         ("simserve.metrics.result", ("pandas", "pyarrow", "pydantic", "networkx", "rich")),
     ],
 )

@@ -60,7 +60,14 @@ def run_command(scenario: Path | str, overrides: list[str], out: Path) -> list[s
 
     `-P` keeps the working directory off the path, so that `PYTHONPATH` alone says which form runs.
     """
-    command = [sys.executable, "-P", "-c", "from simserve.cli import main; main()", "run", str(scenario)]
+    command = [
+        sys.executable,
+        "-P",
+        "-c",
+        "from simserve.cli.entry import main; main()",
+        "run",
+        str(scenario),
+    ]
     command += ["--out", str(out), "--quiet"]
     return command + [word for override in overrides for word in ("--set", override)]
 

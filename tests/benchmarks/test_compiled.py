@@ -56,7 +56,7 @@ def test_both_forms_write_the_same_bytes(check: Check) -> None:
 
 @pytest.mark.usefixtures("_compiled")
 def test_the_compiled_scheduler_decides_as_the_real_one(data_dir: Path) -> None:
-    code = "from simserve.cli import main; main()"
+    code = "from simserve.cli.entry import main; main()"
     command = [
         sys.executable,
         "-P",

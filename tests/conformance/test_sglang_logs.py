@@ -257,7 +257,7 @@ def test_a_mutant_fails(data_dir: Path, mutant: str, logs: str) -> None:
 def test_the_command_prints_the_report_and_fails_on_a_difference(
     hand_made: dict[str, Any], write_log: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from simserve.cli_conformance import check_conformance
+    from simserve.cli.conformance import check_conformance
 
     check_conformance("sglang", [str(write_log(hand_made))], as_json=True)
     assert json.loads(capsys.readouterr().out)["failures"] == []

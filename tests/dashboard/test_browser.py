@@ -27,7 +27,7 @@ PATIENCE_MS = 90_000
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The dashboard on a folder of its own."""
-    from simserve.dashboard_cli import dashboard_command
+    from simserve.cli.dashboard import dashboard_command
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

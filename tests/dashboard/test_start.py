@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import simserve
 from simserve import dashboard_cli
-from simserve.cli import app
+from simserve.cli.entry import app
 from simserve.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from simserve.cli import app as cli
+from simserve.cli.entry import app as cli
 
 pytest.importorskip("streamlit")
 Open, Words = Callable[..., Any], Callable[[Any], str]

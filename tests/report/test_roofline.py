@@ -135,7 +135,7 @@ def test_unknown_names_are_refused() -> None:
 
 
 def run_cli(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from simserve.cli import main; main()", "roofline", *words]
+    command = [sys.executable, "-c", "from simserve.cli.entry import main; main()", "roofline", *words]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from simserve.cli import app
+from simserve.cli.entry import app
 from simserve.report import run_figures
 from simserve.report.perfetto import trace_events, write_perfetto
 from simserve.report.prometheus import metric_lines

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from simserve.cli import app
+from simserve.cli.entry import app
 from simserve.data_files import find_file
 from simserve.errors import InputError
 from simserve.scenario.loader import load_scenario

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from simserve.cli import app
+from simserve.cli.entry import app
+from simserve.cli.recommend import read_axes
 from simserve.data_files import find_file
 from simserve.errors import InputError
-from simserve.recommend_cli import read_axes
 from simserve.scenario.loader import load_scenario
 from simserve.scenario.workload_build import build_workload
 from simserve.study.candidates import Candidate, Unfit, broken_terms, build_candidates, least_instances

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from simserve.cli import app
+from simserve.cli.entry import app
 from simserve.errors import InputError
 from simserve.scenario.loader import load_scenario
 from simserve.study.executor import LocalExecutor, Outcome, Task, run_task

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from simserve.cli_calibrate import FitOptions, fit_file
+from simserve.cli.calibration import FitOptions, fit_file
 from simserve.cost.calibrate.families import families_of
 from simserve.cost.calibrate.tables import read_table
 from simserve.cost.calibration_file import read_fits

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simserve.cli_calibrate import FitOptions, fit_file
+from simserve.cli.calibration import FitOptions, fit_file
 from simserve.cost.calibrate.checking import KEYS, Condition, check_report
 from simserve.errors import InputError
 from simserve.scenario.calibrations import CatalogCalibrations

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from simserve.calibrate_cli import app
+from simserve.cli.calibrate import app
 from simserve.errors import InputError
 
 HEADER = "hardware,framework,dtype,op,M,N,K,time_us\n"

@@ -50,7 +50,7 @@ def fit(
     the tables hold, and the generic constants that price the others, each accelerator left out in turn. With
     `--family` the other families of an existing file stay as they are.
     """
-    from simserve.cli_calibrate import FitOptions, fit_all, fit_file
+    from simserve.cli.calibration import FitOptions, fit_all, fit_file
 
     today = date or calendar.today().isoformat()
     options = FitOptions(frozenset(family or ()), today, provenance, plot, json, workers)
@@ -87,7 +87,7 @@ def check(
 
     "seen" rows have a shape among those fitted, "unseen" ones have not; "excluded" ones cannot be used.
     """
-    from simserve.cli_calibrate import check_data
+    from simserve.cli.calibration import check_data
     from simserve.cost.calibrate.checking import Condition
     from simserve.errors import InputError
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from simserve.cli import app
+from simserve.cli.entry import app
+from simserve.cli.validate import cost_section
 from simserve.errors import InputError
-from simserve.validate_cli import cost_section
 
 FACTS = """\
 engine: vllm

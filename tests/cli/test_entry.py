@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from simserve.calibrate_cli import app as calibrate_app
-from simserve.cli import app
-from simserve.cli_conformance import app as conformance_app
+from simserve.cli.calibrate import app as calibrate_app
+from simserve.cli.conformance import app as conformance_app
+from simserve.cli.entry import app
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = """\
 name: small
 model: llama-3.1-8b
@@ -30,7 +30,7 @@ slo: {ttft_s: 1.0}
 
 
 def run_cli(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from simserve.cli import main; main()", *words]
+    command = [sys.executable, "-c", "from simserve.cli.entry import main; main()", *words]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
 
 
@@ -160,7 +160,7 @@ def test_ctrl_c_writes_what_is_complete(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-c",
-        "from simserve.cli import main; main()",
+        "from simserve.cli.entry import main; main()",
         "run",
         str(path),
         "--out",
@@ -229,7 +229,14 @@ def test_the_reference_names_every_option_of_conformance() -> None:
 
 def test_help_loads_no_library_that_only_a_run_needs() -> None:
     """Start-up stays quick: `--help` costs about 80 ms above a bare Python, numpy alone would add as much."""
-    command = [sys.executable, "-X", "importtime", "-c", "from simserve.cli import main; main()", "--help"]
+    command = [
+        sys.executable,
+        "-X",
+        "importtime",
+        "-c",
+        "from simserve.cli.entry import main; main()",
+        "--help",
+    ]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     loaded = {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines()}
     heavy = {"numpy", "pandas", "pyarrow", "pydantic", "networkx", "simpy", "yaml", "scipy", "plotly"}
@@ -251,5 +258,5 @@ def test_start_up_is_quick(tmp_path: Path) -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    ours = min(cpu_s("-c", "from simserve.cli import main; main()", "--help") for _ in range(7))
+    ours = min(cpu_s("-c", "from simserve.cli.entry import main; main()", "--help") for _ in range(7))
     assert ours - min(cpu_s("-c", "pass") for _ in range(7)) < 0.12

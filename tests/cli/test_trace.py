@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from simserve.cli.trace import app
 from simserve.errors import InputError
-from simserve.trace_cli import app
 from simserve.workload.trace import read_trace
 
 

@@ -1,0 +1,1 @@
+"""The command line: `entry` parses; each other module is what one command does."""
