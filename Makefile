@@ -50,7 +50,7 @@ claims: $(STAMP) ## Simulate the field's published claims; writes docs/backgroun
 compile: $(STAMP) ## Optional: compile the hot modules for big runs; the results are the same.
 	$(BIN)/python tools/compile.py
 
-bench: $(STAMP) $(if $(findstring --plain,$(BENCH)),,compile) ## Measure the speed; writes build/bench.json. BENCH='--load 2x50k', '--million', '--kinds' or '--plain'.
+bench: $(STAMP) $(if $(findstring --plain,$(BENCH)),,compile) ## Measure the speed; writes build/bench.json. BENCH='--load 2x50k', '--million', '--kinds', '--studies' or '--plain'.
 	$(BIN)/python tests/benchmarks/bench.py $(BENCH)
 
 format: $(STAMP) ## Put the code into the house's form.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard.views import compare, result, roofline, run, sweep, trace
+from dashboard.views import cluster, compare, memory, result, roofline, run, sweep, trace
 
 _PAGES = (
     ("Run", run.show, "run", ":material/play_arrow:"),
     ("Result", result.show, "result", ":material/monitoring:"),
+    ("Memory", memory.show, "memory", ":material/memory:"),
+    ("Cluster", cluster.show, "cluster", ":material/hub:"),
     ("Compare", compare.show, "compare", ":material/compare_arrows:"),
     ("Sweep", sweep.show, "sweep", ":material/grid_on:"),
     ("Roofline", roofline.show, "roofline", ":material/roofing:"),

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
+from dashboard.folders import find_traces
 from simserve import Scenario, catalog_names
 
-_POOL = "pools.0"
-_ENGINE = f"{_POOL}.engine"
+_POOL, _ENGINE = "pools.0", "pools.0.engine"
+# A column each; the schema says what kind of widget each key is.
+_COLUMNS = (
+    (f"{_POOL}.model", f"{_POOL}.hardware", f"{_POOL}.replicas", "router.policy"),
+    (
+        f"{_ENGINE}.kind", f"{_ENGINE}.tensor_parallel_size", f"{_ENGINE}.pipeline_parallel_size",
+        f"{_ENGINE}.scheduling_policy",
+    ),
+    (
+        f"{_ENGINE}.max_num_seqs", f"{_ENGINE}.max_num_batched_tokens", f"{_ENGINE}.max_model_len",
+        f"{_ENGINE}.quantization",
+    ),
+    (
+        f"{_ENGINE}.gpu_memory_utilization", f"{_ENGINE}.block_size", f"{_ENGINE}.kv_cache_dtype",
+        f"{_ENGINE}.enable_prefix_caching",
+    ),
+)  # fmt: skip
+_LABELS = {"router.policy": "router", "workload.trace.path": "trace"}
 
 
 def ask_overrides(scenario: Scenario, key: str) -> list[str]:
@@ -21,70 +39,95 @@ def ask_overrides(scenario: Scenario, key: str) -> list[str]:
         scenario: As it is without changes.
         key: Names the scenario: another one begins with its own values.
     """
-    pool = scenario.pools[0]
-    engine = pool.engine
     if len(scenario.pools) > 1:
-        st.caption(f"The knobs are of the first pool, {pool.name!r}; reach the others by key, below.")
+        name = scenario.pools[0].name
+        st.caption(f"The knobs are of the first pool, {name!r}; reach the others by key, below.")
     changes: list[str | None] = []
-    first, second, third = st.columns(3)
-    with first:
-        changes.append(_choose(f"{_POOL}.model", pool.model or scenario.model, catalog_names("models"), key))
-        changes.append(_choose(f"{_POOL}.hardware", pool.hardware, catalog_names("hardware"), key))
-        changes.append(_choose(f"{_ENGINE}.kind", engine.kind, catalog_names("schedulers"), key))
-    with second:
-        changes.append(_count(f"{_POOL}.replicas", pool.replicas, key))
-        changes.append(_count(f"{_ENGINE}.tensor_parallel_size", engine.tensor_parallel_size, key))
-        changes.append(_count("seed", scenario.seed, key, least=0))
-    with third:
-        changes.append(_count(f"{_ENGINE}.max_num_seqs", engine.max_num_seqs, key))
-        changes.append(_count(f"{_ENGINE}.max_num_batched_tokens", engine.max_num_batched_tokens, key))
-        changes.append(_ask_rate(scenario, key))
-    changes.append(_ask_requests(scenario, key))
+    for column, paths in zip(st.columns(len(_COLUMNS)), _COLUMNS, strict=True):
+        with column:
+            changes += [_ask(path, scenario, key) for path in paths]
+    load = [*_load_keys(scenario), "seed"]
+    for column, path in zip(st.columns(len(_COLUMNS)), load, strict=False):
+        with column:
+            changes.append(_ask(path, scenario, key))
     return [change for change in changes if change is not None]
 
 
-def _ask_rate(scenario: Scenario, key: str) -> str | None:
-    """A trace is sped up; generated arrivals have a rate, if they are not of another kind."""
-    trace, arrivals = scenario.workload.trace, scenario.workload.arrivals
-    if trace is not None and trace.arrivals is None:
-        return _number("workload.trace.rate_scale", trace.rate_scale, key)
-    rate = None if arrivals is None else getattr(arrivals, "rate_per_s", None)
-    return None if rate is None else _number("workload.arrivals.rate_per_s", rate, key)
-
-
-def _ask_requests(scenario: Scenario, key: str) -> str | None:
+def _load_keys(scenario: Scenario) -> list[str]:
+    """Return the keys of the requests: of a trace which one, how fast, how many; of generators likewise."""
     workload = scenario.workload
     if workload.trace is not None:
-        return _count("workload.trace.limit", workload.trace.limit, key)
-    if workload.requests is not None:
-        return _count("workload.requests", workload.requests, key)
-    return None
+        given = workload.trace.arrivals
+        own = [] if given is None else _rate_key(given, "workload.trace.arrivals")
+        return ["workload.trace.path", *(own or ["workload.trace.rate_scale"]), "workload.trace.limit"]
+    rate = _rate_key(workload.arrivals, "workload.arrivals")
+    return [*rate, *(["workload.requests"] if workload.requests is not None else [])]
 
 
-def _choose(path: str, value: str | None, names: Sequence[str], key: str) -> str | None:
+def _rate_key(arrivals: object, path: str) -> list[str]:
+    """Arrivals have a rate, if they are not of another kind."""
+    return [f"{path}.rate_per_s"] if getattr(arrivals, "rate_per_s", None) is not None else []
+
+
+def _ask(path: str, scenario: Scenario, key: str) -> str | None:
+    """Show the widget of a key; return its change, None for none."""
+    value = _value_of(scenario, path)
+    if path == f"{_POOL}.model" and value is None:
+        value = scenario.model
+    found = _schema_of(path)
+    about: dict[str, Any] = {
+        "label": label_of_key(path),
+        "key": f"{key}:{path}",
+        "help": found.get("description"),
+    }
+    names = found.get("enum") or _known_names(path)
+    chosen: Any
+    if names:
+        chosen = _choose(value, names, about)
+    elif found.get("type") == "boolean":
+        chosen = st.toggle(value=bool(value), **about)
+    elif found.get("type") == "integer":
+        least = int(found.get("minimum", 0))
+        chosen = st.number_input(min_value=least, value=value, step=1, placeholder="the default", **about)
+    else:
+        shown = None if value is None else float(value)
+        chosen = st.number_input(
+            min_value=0.001, value=shown, format="%g", placeholder="the default", **about
+        )
+    return None if chosen == value else f"{path}={json.dumps(chosen)}"
+
+
+def _choose(value: Any, names: Sequence[str], about: Mapping[str, Any]) -> Any:
     options = list(names) if value in names or value is None else [value, *names]
     index = None if value is None else options.index(value)
-    chosen = st.selectbox(_label(path), options, index=index, key=f"{key}:{path}", help=_about(path))
-    return None if chosen is None or chosen == value else f"{path}={json.dumps(chosen)}"
+    return st.selectbox(options=options, index=index, placeholder="the default", **about)
 
 
-def _count(path: str, value: int | None, key: str, *, least: int = 1) -> str | None:
-    chosen = st.number_input(
-        _label(path), min_value=least, value=value, step=1, key=f"{key}:{path}", help=_about(path),
-        placeholder="the default",
-    )  # fmt: skip
-    return None if chosen == value else f"{path}={'null' if chosen is None else int(chosen)}"
+def _known_names(path: str) -> list[str]:
+    """Return what a key may name that the schema does not list: what is in the catalogs, own traces too."""
+    kinds = {
+        f"{_POOL}.model": "models",
+        f"{_POOL}.hardware": "hardware",
+        f"{_ENGINE}.kind": "schedulers",
+        "router.policy": "routers",
+        "workload.trace.path": "traces",
+    }
+    if path not in kinds:
+        return []
+    own: Mapping[str, Path] = find_traces() if kinds[path] == "traces" else {}
+    return [*catalog_names(kinds[path]), *map(str, own.values())]
 
 
-def _number(path: str, value: float, key: str) -> str | None:
-    chosen = st.number_input(
-        _label(path), min_value=0.001, value=float(value), key=f"{key}:{path}", help=_about(path), format="%g"
-    )
-    return None if chosen == value else f"{path}={chosen!r}"
+def label_of_key(path: str) -> str:
+    """Return how a key is called on the page."""
+    return _LABELS.get(path, path.rpartition(".")[2])
 
 
-def _label(path: str) -> str:
-    return path.rpartition(".")[2]
+def _value_of(scenario: Scenario, path: str) -> Any:
+    found: Any = scenario
+    for part in path.split("."):
+        found = found[int(part)] if part.isdigit() else getattr(found, part)
+    return found
 
 
 @st.cache_data
@@ -92,19 +135,30 @@ def _schema() -> dict[str, Any]:
     return Scenario.model_json_schema()
 
 
-def _about(path: str) -> str | None:
-    """Return what the schema says about a key, by its path or, where forms differ, by its name."""
-    name = _label(path)
-    sections = {
-        "": "Scenario", _POOL: "Pool", _ENGINE: "Engine", "workload": "WorkloadSpec",
-        "workload.trace": "TraceSpec", "workload.arrivals": "RateSpec",
-    }  # fmt: skip
-    section = sections[path.rpartition(".")[0]]
-    schema = _schema()
-    found = schema.get("$defs", {}).get(section, schema)
-    # A section with a short form is a choice of forms, the one with keys among them.
-    for form in (found, *found.get("anyOf", ()), *found.get("oneOf", ())):
-        if name in form.get("properties", {}):
-            text: str | None = form["properties"][name].get("description")
-            return text
-    return None
+@st.cache_data
+def _schema_of(path: str) -> dict[str, Any]:
+    """Return what the schema says about a key: type, enum, limits and description."""
+    node, text = _schema(), None
+    for part in path.split("."):
+        inner = [_inner(form, part) for form in _forms(node)]
+        node = next(form for form in inner if form is not None)
+        text = node.get("description", text)
+    plain = next((form for form in _forms(node) if form.get("type") not in (None, "null")), node)
+    return {**plain, "description": text}
+
+
+def _inner(form: Mapping[str, Any], part: str) -> dict[str, Any] | None:
+    """Return the schema of a key of a section, or of the members of a list."""
+    found: dict[str, Any] | None = form.get("properties", {}).get(part, form.get("items"))
+    return found
+
+
+def _forms(node: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a schema and what it refers to and may be instead: a section with a short form has several."""
+    found = [dict(node)]
+    if "$ref" in node:
+        found += _forms(_schema()["$defs"][node["$ref"].rpartition("/")[2]])
+    for word in ("anyOf", "oneOf"):
+        for form in node.get(word, ()):
+            found += _forms(form)
+    return found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dashboard.plots import COLORS, flatten
-from simserve import RunFolder, thin_distribution, thin_series
+from simserve import RunFolder, distribution_of, load_series, thin_series
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Points of all curves of one picture together.
 MOST_POINTS = 20_000
-_LATENCIES = ("ttft", "tpot", "e2el")
+_LATENCIES = ("ttft", "tpot", "itl", "e2el")
 # What stands first in the table of differences; all other figures come after it.
 _FIRST = (
     "completed", "failed", "duration", "request_throughput", "output_throughput", "slo_attainment",
@@ -27,17 +27,15 @@ _FIRST = (
 
 
 def overlay_latencies(runs: Mapping[str, RunFolder], slo: Mapping[str, Any]) -> go.Figure:
-    """Draw the distributions of TTFT, TPOT and E2EL of completed requests, and the first run's targets."""
+    """Draw the distributions of TTFT, TPOT, ITL, E2EL of completed requests, and the first run's targets."""
     from plotly.subplots import make_subplots
 
     titles = [f"{name.upper()}, s" for name in _LATENCIES]
-    figure = make_subplots(rows=1, cols=3, subplot_titles=titles, shared_yaxes=True)
-    most = MOST_POINTS // (3 * len(runs))
+    figure = make_subplots(rows=1, cols=4, subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.03)
+    most = MOST_POINTS // (4 * len(runs))
     for number, (label, run) in enumerate(runs.items()):
-        done = run.requests["status"] == "completed"
         for column, name in enumerate(_LATENCIES, start=1):
-            values = run.requests[f"{name}_s"][done]
-            x, y = thin_distribution(values[~np.isnan(values)], min(most, 500))
+            x, y = distribution_of(run, name, min(most, 500))
             figure.add_scatter(
                 x=x, y=y, mode="lines", name=label, legendgroup=label, showlegend=column == 1,
                 line={"color": COLORS[number]}, row=1, col=column,
@@ -45,8 +43,11 @@ def overlay_latencies(runs: Mapping[str, RunFolder], slo: Mapping[str, Any]) -> 
     for column, name in enumerate(_LATENCIES, start=1):
         if slo.get(f"{name}_s") is not None:
             figure.add_vline(x=slo[f"{name}_s"], line_dash="dot", line_color="#d1495b", row=1, col=column)
-    legend = {"orientation": "h", "y": -0.2}
-    return figure.update_layout(title="Share of requests that took no longer", legend=legend)
+    figure.update_yaxes(tickformat=".0%", range=[0, 1.02])
+    legend = {"orientation": "h", "y": -0.15}
+    return figure.update_layout(
+        title="Share of requests (for ITL of gaps) that took no longer", legend=legend, height=440
+    )
 
 
 def overlay_load(runs: Mapping[str, RunFolder]) -> go.Figure:
@@ -57,7 +58,7 @@ def overlay_load(runs: Mapping[str, RunFolder]) -> go.Figure:
     most = MOST_POINTS // (2 * len(runs))
     for number, (label, run) in enumerate(runs.items()):
         for row, name in enumerate(("running", "waiting"), start=1):
-            x, y = thin_series(*_summed(run, name), most)
+            x, y = thin_series(*summed_load(run, name), most)
             figure.add_scatter(
                 x=x, y=y, mode="lines", name=label, legendgroup=label, showlegend=row == 1,
                 line={"color": COLORS[number], "width": 1, "shape": "hv"}, row=row, col=1,
@@ -100,16 +101,13 @@ def setting_table(runs: Mapping[str, RunFolder]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["key", *runs])
 
 
-def _summed(run: RunFolder, name: str) -> tuple[Any, Any]:
-    """Return a quantity of all instances together at each start of a stretch."""
-    steps = run.steps
-    order = np.argsort(steps["start_s"], kind="stable")
-    values = steps[name].astype(np.int64)
-    change = np.empty(len(values), np.int64)
-    for instance in run.instances:
-        rows = np.flatnonzero(steps["instance"] == instance)
-        change[rows] = np.diff(values[rows], prepend=0)
-    return steps["start_s"][order], np.cumsum(change[order])
+def summed_load(run: RunFolder, quantity: str) -> tuple[Any, Any]:
+    """Return a quantity of all instances together: moments, and the value from each of them on."""
+    series = [load_series(run, instance, quantity) for instance in run.instances]
+    moments = np.concatenate([np.empty(0), *(x for x, _ in series)])
+    changes = np.concatenate([np.empty(0), *(np.diff(y, prepend=0) for _, y in series)])
+    order = np.argsort(moments, kind="stable")
+    return moments[order], np.cumsum(changes[order])
 
 
 def short_labels(names: Sequence[str]) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from io import StringIO
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -35,10 +37,35 @@ def page(show: Callable[[], None]) -> Callable[[], None]:
 
 
 def show_figure(figure: go.Figure, name: str) -> None:
-    """Show a picture in the page's colours, and offer it as an HTML file."""
+    """Show a picture in the page's colours, and offer it as PNG (its camera) and as an HTML file."""
+    st.plotly_chart(figure, **_options(figure, name))
+    _offer_html(figure, name)
+
+
+def pick_point(figure: go.Figure, name: str) -> str | None:
+    """Show a picture as `show_figure` does, and return the `customdata` of the point that was clicked."""
+    picked = st.plotly_chart(figure, **_options(figure, name), on_select="rerun", selection_mode="points")
+    _offer_html(figure, name)
+    return picked_of(picked)
+
+
+def picked_of(state: Any) -> str | None:
+    """Return the `customdata` of the first selected point; None if there is none."""
+    points = state["selection"]["points"] if state and "selection" in state else []
+    found = points[0].get("customdata") if points else None
+    found = found[0] if isinstance(found, list | tuple) and found else found
+    return None if found is None else str(found)
+
+
+def _options(figure: go.Figure, name: str) -> dict[str, Any]:
     # The ground and the letters are those of the page, light or dark.
     figure.update_layout(template=None, margin={"l": 60, "r": 20, "t": 60, "b": 50})
-    st.plotly_chart(figure, width="stretch", key=f"figure-{name}", config={"displaylogo": False})
+    camera = {"format": "png", "filename": name, "scale": 2}
+    config = {"displaylogo": False, "toImageButtonOptions": camera}
+    return {"width": "stretch", "key": f"figure-{name}", "config": config}
+
+
+def _offer_html(figure: go.Figure, name: str) -> None:
     st.download_button(
         "HTML", lambda: figure.to_html(include_plotlyjs=True), f"{name}.html", "text/html",
         key=f"html-{name}", icon=":material/download:", type="tertiary", on_click="ignore",
@@ -51,6 +78,24 @@ def show_table(frame: pd.DataFrame | pd.io.formats.style.Styler, name: str, **op
     given: Any = frame
     plain: pd.DataFrame = getattr(given, "data", given)
     offer_csv(lambda: plain, name)
+
+
+def show_small_table(frame: pd.DataFrame, name: str) -> None:
+    """Show a table of a few rows as text, and offer it as CSV.
+
+    The grid of `show_table` is over a megabyte of JavaScript, which a page of figures can do without.
+    """
+    head = "| " + " | ".join(map(_cell, frame.columns)) + " |"
+    rule = "|:---|" + "---:|" * (len(frame.columns) - 1)
+    rows = ["| " + " | ".join(map(_cell, row)) + " |" for row in frame.astype(object).itertuples(index=False)]
+    st.markdown("\n".join((head, rule, *rows)))
+    offer_csv(lambda: frame, name)
+
+
+def _cell(value: object) -> str:
+    missing = value is None or (isinstance(value, float) and isnan(value))
+    shown = format_figure(None if missing else value)
+    return re.sub(r"([\\|`*_$<\[])", r"\\\1", shown)
 
 
 def offer_csv(make: Callable[[], pd.DataFrame], name: str) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from dashboard.folders import label_of
-from dashboard.plots import format_figure, offer_csv, percent, show_figure, show_metrics, show_table
-from simserve import RunFolder, draw_run, write_run_page
+from dashboard.folders import label_of, roots
+from dashboard.plots import format_figure, offer_csv, percent, show_figure, show_metrics, show_small_table
+from simserve import RunFolder, SimserveError, draw_run, write_run_page
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,8 +22,11 @@ PICTURES = {
     "Latencies over time": "latencies_over_time",
     "Load over time": "load_over_time",
     "Requests": "request_lives",
+    "Where time goes": "step_time",
     "Steps": "step_durations",
 }
+# Pictures that can be of a part of the run.
+_OVER_TIME = ("latencies_over_time", "load_over_time", "request_lives")
 _STATISTICS = ("mean", "median", "std", "p90", "p95", "p99")
 _LATENCIES = ("ttft", "tpot", "itl", "e2el")
 
@@ -58,11 +61,35 @@ def show_run(folder: Path, key: str) -> None:
     for warning in summary["warnings"]:
         st.warning(warning, icon=":material/warning:")
     if summary["completed"]:
-        name = st.segmented_control("Picture", list(PICTURES), default="Latencies", key=f"{key}-picture",
-                                    bind="query-params", label_visibility="collapsed")  # fmt: skip
-        shown = PICTURES[name or "Latencies"]
-        show_figure(_draw(str(folder), _stamp(folder), shown), f"{key}-{shown}")
+        _show_picture(folder, key)
     _show_more(run, key)
+
+
+@st.fragment
+def _show_picture(folder: Path, key: str) -> None:
+    """Show the picture that is chosen; choosing another runs this part of the page alone."""
+    name = st.segmented_control("Picture", list(PICTURES), default="Latencies", key=f"{key}-picture",
+                                bind="query-params", label_visibility="collapsed")  # fmt: skip
+    picture = PICTURES[name or "Latencies"]
+    window = _ask_window(open_run(folder), key) if picture in _OVER_TIME else None
+    try:
+        figure = _draw(str(folder), _stamp(folder), picture, window)
+    except SimserveError as error:
+        st.warning(f"This picture cannot be drawn: {error}", icon=":material/warning:")
+    else:
+        show_figure(figure, f"{key}-{picture}")
+
+
+def _ask_window(run: RunFolder, key: str) -> tuple[float, float] | None:
+    """Return from when to when pictures show the run, in seconds; None: all of it."""
+    first, last = st.slider(
+        "Part of the run, %", 0.0, 100.0, (0.0, 100.0), 0.1, key=f"{key}-part", bind="query-params",
+        help="What lies in it is drawn anew, in more detail: lives of other requests, every spike.",
+    )  # fmt: skip
+    if (first, last) == (0.0, 100.0) or first == last:
+        return None
+    end_s = float(run.steps["end_s"].max())
+    return first / 100 * end_s, last / 100 * end_s
 
 
 def latency_frame(summary: Mapping[str, Any]) -> pd.DataFrame:
@@ -74,6 +101,25 @@ def latency_frame(summary: Mapping[str, Any]) -> pd.DataFrame:
         for name in _LATENCIES
     ]
     return pd.DataFrame(rows)
+
+
+def pool_frame(summary: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a row a pool: what served the requests."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        [
+            {
+                "pool": pool["name"],
+                "model": pool["model"],
+                "hardware": pool["hardware"],
+                "GPUs": pool["accelerators"],
+                "instances": len(pool["instances"]),
+                "KV blocks": pool["kv_blocks"],
+            }
+            for pool in summary["pools"]
+        ]
+    )
 
 
 def judge(summary: Mapping[str, Any], latency: str, target_s: float | None) -> tuple[str, str]:
@@ -91,12 +137,12 @@ def judge(summary: Mapping[str, Any], latency: str, target_s: float | None) -> t
 
 @st.cache_resource(max_entries=12, show_spinner="Reading the run")
 def _open(folder: str, stamp: int) -> RunFolder:
-    return RunFolder.read(folder)
+    return RunFolder.read(folder, allow_files=roots())
 
 
 @st.cache_resource(max_entries=48, show_spinner="Drawing")
-def _draw(folder: str, stamp: int, picture: str) -> go.Figure:
-    return draw_run(_open(folder, stamp), picture)
+def _draw(folder: str, stamp: int, picture: str, window_s: tuple[float, float] | None) -> go.Figure:
+    return draw_run(_open(folder, stamp), picture, window_s)
 
 
 def _stamp(folder: Path) -> int:
@@ -142,30 +188,31 @@ def _show_figures(summary: Mapping[str, Any], slo: Mapping[str, Any]) -> None:
 
 
 def _show_more(run: RunFolder, key: str) -> None:
-    left, right = st.columns(2)
+    left, right = st.columns([1, 1.3], gap="medium")
     with left:
         st.caption("Latencies of completed requests, ms")
-        show_table(latency_frame(run.summary).round(2), f"{key}-latencies")
+        show_small_table(latency_frame(run.summary), f"{key}-latencies")
     with right:
         st.caption("What served them")
-        pools = [
-            {name: pool[name] for name in ("name", "model", "hardware", "accelerators", "kv_blocks")}
-            | {"instances": len(pool["instances"])}
-            for pool in run.summary["pools"]
-        ]
-        st.dataframe(pools, hide_index=True, width="stretch")
+        show_small_table(pool_frame(run.summary), f"{key}-pools")
         calibration = run.summary.get("calibration") or {}
         error = calibration.get("error_percent")
         stated = "" if error is None else f", stated error {error:.3g} %"
         st.caption(f"Step times: {calibration.get('tier')}, {calibration.get('source')}{stated}.")
-    with st.expander("Scenario as it ran, and downloads"):
-        text = (run.path / "scenario.yaml").read_text(encoding="utf-8")
-        st.download_button("Scenario", text, "scenario.yaml", key=f"{key}-yaml", on_click="ignore")
-        st.download_button("Report (HTML)", lambda: _report(run), "report.html", "text/html",
-                           key=f"{key}-report", on_click="ignore")  # fmt: skip
-        st.caption("Requests, a row each")
-        offer_csv(lambda: _requests(run), f"{key}-requests")
-        st.code(text, language="yaml", height=400)
+    more = st.expander("Scenario as it ran, and downloads", key=f"{key}-more", on_change="rerun")
+    if more.open:
+        with more:
+            _show_scenario(run, key)
+
+
+def _show_scenario(run: RunFolder, key: str) -> None:
+    text = (run.path / "scenario.yaml").read_text(encoding="utf-8")
+    st.download_button("Scenario", text, "scenario.yaml", key=f"{key}-yaml", on_click="ignore")
+    st.download_button("Report (HTML)", lambda: _report(run), "report.html", "text/html",
+                       key=f"{key}-report", on_click="ignore")  # fmt: skip
+    st.caption("Requests, a row each")
+    offer_csv(lambda: _requests(run), f"{key}-requests")
+    st.code(text, language="yaml", height=400)
 
 
 def _time(value_ms: float) -> str:
@@ -175,7 +222,7 @@ def _time(value_ms: float) -> str:
 def _requests(run: RunFolder) -> pd.DataFrame:
     import pandas as pd
 
-    return pd.DataFrame(run.requests)
+    return pd.DataFrame(dict(run.requests))
 
 
 def _report(run: RunFolder) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dashboard.folders import label_of
-from simserve import InputError
+from dashboard.plots import BAD, COLORS, FAIR
+from simserve import InputError, RunFolder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,30 +82,71 @@ def draw_heat(table: pd.DataFrame, across: str, down: str, figure_name: str) -> 
     return figure.update_yaxes(title_text=down, type="category").update_layout(title=figure_name, height=420)
 
 
+def bases_of(table: pd.DataFrame) -> dict[str, str | None]:
+    """Return what throughput can be related to: a label, and the column it is divided by."""
+    known = {"in all": None, "per GPU": "accelerators", "per USD/hour": "usd_per_hour"}
+    return {
+        label: column
+        for label, column in known.items()
+        if column is None or (column in table.columns and table[column].notna().any())
+    }
+
+
+def target_of(folder: Path, table: pd.DataFrame, latency: str) -> float | None:
+    """Return the target that the first point's scenario has for a latency, in ms; None if it has none."""
+    parts = latency.split("_")
+    for identity in table["identity"].head(1):
+        slo = RunFolder.read(folder / "points" / identity).scenario.get("slo") or {}
+        target_s = slo.get(f"{parts[1]}_s") if len(parts) > 1 else None
+        return None if target_s is None else float(target_s) * 1e3
+    return None
+
+
 def draw_tradeoff(
-    table: pd.DataFrame, latency: str, throughput: str, line_of: str, target: float | None
+    table: pd.DataFrame,
+    latency: str,
+    throughput: str,
+    line_of: str,
+    target: float | None,
+    per: tuple[str, str | None] = ("in all", None),
 ) -> go.Figure:
-    """Draw throughput against latency, a curve for each value of one axis, with target and Pareto front."""
+    """Draw throughput against latency, a curve for each value of one axis, with target and Pareto front.
+
+    Args:
+        table: The points that have results.
+        latency, throughput: Columns.
+        line_of: The axis.
+        target: Of the latency, ms; points above it are drawn hollow.
+        per: What throughput is related to: a label, and the column that it is divided by.
+    """
     import plotly.graph_objects as go
 
-    from dashboard.plots import COLORS
-
+    label, column = per
+    known = table if column is None else table[table[column].notna()]
+    rate = known[throughput].to_numpy(float)
+    rate = rate if column is None else rate / known[column].to_numpy(float)
+    known = known.assign(_rate=rate)
     figure = go.Figure()
-    for number, (value, part) in enumerate(table.groupby(line_of, sort=False)):
-        rows = part.sort_values(throughput)
+    for number, (value, part) in enumerate(known.groupby(line_of, sort=False)):
+        rows = part.sort_values("_rate")
+        late = rows[latency].to_numpy(float) > (np.inf if target is None else target)
+        marker = {"size": 9, "symbol": np.where(late, "circle-open", "circle").tolist()}
         figure.add_scatter(
-            x=rows[throughput], y=rows[latency], mode="lines+markers", name=f"{value}",
+            x=rows["_rate"], y=rows[latency], mode="lines+markers", name=f"{value}", marker=marker,
             customdata=rows["identity"], line={"color": COLORS[number % len(COLORS)]},
             hovertemplate="%{x:.4~g}, %{y:.4~g}<extra>%{fullData.name}</extra>",
         )  # fmt: skip
-    front = best_points(table[latency].to_numpy(float), table[throughput].to_numpy(float))
+    front = best_points(known[latency].to_numpy(float), rate)
     figure.add_scatter(
-        x=table[throughput].to_numpy()[front], y=table[latency].to_numpy()[front], mode="markers",
-        name="nobody is better", marker={"size": 15, "symbol": "circle-open", "color": "#d9a521"},
-        customdata=table["identity"].to_numpy()[front], hoverinfo="skip",
+        x=rate[front], y=known[latency].to_numpy()[front], mode="lines+markers", name="Pareto front",
+        line={"color": FAIR, "dash": "dot", "width": 1, "shape": "hv"},
+        marker={"size": 16, "symbol": "circle-open"}, hoverinfo="skip",
+        customdata=known["identity"].to_numpy()[front],
     )  # fmt: skip
     if target is not None:
-        figure.add_hline(y=target, line_dash="dot", line_color="#d1495b", annotation_text="target")
-    figure.update_xaxes(title_text=throughput).update_yaxes(title_text=latency, type="log", dtick="D2")
-    legend = {"title": line_of.rpartition(".")[2]}
-    return figure.update_layout(title="Throughput against latency", height=480, legend=legend)
+        figure.add_hline(y=target, line_dash="dot", line_color=BAD, annotation_text=f"target {target:g} ms")
+    title = throughput if column is None else f"{throughput} {label}"
+    figure.update_xaxes(title_text=title).update_yaxes(title_text=latency, type="log", dtick="D2")
+    legend = {"title": {"text": line_of.rpartition(".")[2]}}
+    heading = "Throughput against latency; click a point to see its run"
+    return figure.update_layout(title=heading, height=480, legend=legend, clickmode="event+select")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dashboard.plots import COLORS
-from simserve import Workload, thin_series
+from simserve import ReuseCurve, Workload, thin_series
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -46,6 +46,48 @@ def draw_gaps(load: Workload) -> go.Figure:
     figure.update_xaxes(title_text="gap, s", range=[0, float(np.quantile(gaps_s, 0.99))])
     legend = {"orientation": "h", "y": 1.1, "x": 0.5}
     return figure.update_layout(title="Gaps: share no longer", height=360, legend=legend)
+
+
+def draw_dispersion(load: Workload) -> go.Figure:
+    """Draw the index of dispersion of the arrivals by the interval in which they are counted.
+
+    Variance over mean of the counts: 1 at any interval for a Poisson process; it grows with the interval
+    where bursts last longer than it.
+    """
+    import plotly.graph_objects as go
+
+    since_s = (load.arrival_ns - load.arrival_ns[0]) / 1e9
+    wide, found = [], []
+    for interval_s in np.geomspace(0.01, max(since_s[-1] / 10, 0.02), 40).tolist():
+        counts = np.bincount((since_s // interval_s).astype(np.int64))
+        wide.append(interval_s)
+        found.append(float(counts.var() / counts.mean()))
+    figure = go.Figure()
+    figure.add_scatter(x=wide, y=found, name="this workload", line_color=COLORS[0], mode="lines+markers")
+    figure.add_scatter(
+        x=[wide[0], wide[-1]],
+        y=[1, 1],
+        name="Poisson",
+        line={"color": COLORS[5], "dash": "dot"},
+        mode="lines",
+    )
+    figure.update_xaxes(title_text="interval, s", type="log", dtick=1).update_yaxes(type="log", dtick="D2")
+    legend = {"orientation": "h", "y": 1.1, "x": 0.5}
+    return figure.update_layout(title="Dispersion of arrivals", height=360, legend=legend)
+
+
+def draw_reuse(curve: ReuseCurve) -> go.Figure:
+    """Draw the share of prompt tokens that prefix caches of every size would hit."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    look: dict[str, Any] = {"color": COLORS[0], "shape": "hv"}
+    figure.add_scatter(x=curve.cache_tokens, y=curve.hit_share, mode="lines", line=look, name="hits")
+    best = float(curve.hit_share[-1])
+    figure.add_hline(y=best, line_dash="dot", line_color=COLORS[5], annotation_text=f"at best {best:.1%}")
+    figure.update_xaxes(title_text="size of the cache, tokens", type="log", dtick=1)
+    figure.update_yaxes(title_text="prompt tokens hit", tickformat=".0%", rangemode="tozero")
+    return figure.update_layout(title="Reuse by size of the prefix cache", height=460)
 
 
 def draw_lengths(load: Workload) -> go.Figure:

@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     )
     from simserve.metrics.result import Result
     from simserve.registry import register
+    from simserve.report.cluster_figures import draw_cluster, draw_load
+    from simserve.report.cluster_graph import cluster_graph
+    from simserve.report.cluster_load import ClusterLoad, measure_load
+    from simserve.report.latency_figures import distribution_of
+    from simserve.report.load_figures import load_series
+    from simserve.report.memory_figures import draw_memory
+    from simserve.report.memory_rows import memory_rows, prefix_rows
     from simserve.report.roofline import roofline
     from simserve.report.roofline_page import draw_roofline
     from simserve.report.run_figures import draw_run
@@ -34,19 +41,23 @@ if TYPE_CHECKING:
     from simserve.scenario.catalog_names import catalog_names
     from simserve.scenario.loader import load_scenario
     from simserve.scenario.schema import Scenario
+    from simserve.scenario.workload_build import workload_of
     from simserve.simulation import simulate
     from simserve.study.points import identify
     from simserve.workload.request import Request, Segment
+    from simserve.workload.reuse import ReuseCurve, reuse_curve
     from simserve.workload.statistics import describe_trace
     from simserve.workload.trace import read_trace
     from simserve.workload.workload import Workload
 
 _MODULES = {
     "CapacityError": "simserve.errors",
+    "ClusterLoad": "simserve.report.cluster_load",
     "InputError": "simserve.errors",
     "IntegrityError": "simserve.errors",
     "Request": "simserve.workload.request",
     "Result": "simserve.metrics.result",
+    "ReuseCurve": "simserve.workload.reuse",
     "RunFolder": "simserve.report.run_folder",
     "Scenario": "simserve.scenario.schema",
     "ScenarioError": "simserve.errors",
@@ -57,27 +68,40 @@ _MODULES = {
     "UnknownNameError": "simserve.errors",
     "Workload": "simserve.workload.workload",
     "catalog_names": "simserve.scenario.catalog_names",
+    "cluster_graph": "simserve.report.cluster_graph",
     "describe_trace": "simserve.workload.statistics",
+    "distribution_of": "simserve.report.latency_figures",
+    "draw_cluster": "simserve.report.cluster_figures",
+    "draw_load": "simserve.report.cluster_figures",
+    "draw_memory": "simserve.report.memory_figures",
     "draw_roofline": "simserve.report.roofline_page",
     "draw_run": "simserve.report.run_figures",
     "find_file": "simserve.data_files",
     "identify": "simserve.study.points",
     "load_scenario": "simserve.scenario.loader",
+    "load_series": "simserve.report.load_figures",
+    "measure_load": "simserve.report.cluster_load",
+    "memory_rows": "simserve.report.memory_rows",
+    "prefix_rows": "simserve.report.memory_rows",
     "read_trace": "simserve.workload.trace",
     "register": "simserve.registry",
+    "reuse_curve": "simserve.workload.reuse",
     "roofline": "simserve.report.roofline",
     "simulate": "simserve.simulation",
     "thin_distribution": "simserve.report.thinning",
     "thin_series": "simserve.report.thinning",
+    "workload_of": "simserve.scenario.workload_build",
     "write_run_page": "simserve.report.run_page",
 }
 
 __all__ = [
     "CapacityError",
+    "ClusterLoad",
     "InputError",
     "IntegrityError",
     "Request",
     "Result",
+    "ReuseCurve",
     "RunFolder",
     "Scenario",
     "ScenarioError",
@@ -89,18 +113,29 @@ __all__ = [
     "Workload",
     "__version__",
     "catalog_names",
+    "cluster_graph",
     "describe_trace",
+    "distribution_of",
+    "draw_cluster",
+    "draw_load",
+    "draw_memory",
     "draw_roofline",
     "draw_run",
     "find_file",
     "identify",
     "load_scenario",
+    "load_series",
+    "measure_load",
+    "memory_rows",
+    "prefix_rows",
     "read_trace",
     "register",
+    "reuse_curve",
     "roofline",
     "simulate",
     "thin_distribution",
     "thin_series",
+    "workload_of",
     "write_run_page",
 ]
 

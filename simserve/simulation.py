@@ -15,6 +15,7 @@ from simpy.core import StopSimulation
 
 from simserve.cluster.cluster import AnyInstance, Cluster, PoolState
 from simserve.cluster.recorder import Progress
+from simserve.metrics.prefix_table import find_held
 from simserve.metrics.result import Result
 from simserve.metrics.run_info import measure_run
 from simserve.metrics.slo import SloTargets
@@ -71,6 +72,8 @@ def simulate(
     cluster.start(workload.requests())
     partial = _run(env)
     cluster.stop()
+    engines = [engine for state in cluster.pools for i in state.instances for engine in i.engines]
+    peeks = [engine.scheduler.cached_prefix_tokens for engine in engines]
     logs = [[engine.log for i in state.instances for engine in i.engines] for state in cluster.pools]
     pools = [
         plan.pool_info(pool.name, [log.instance for log in of_pool])
@@ -93,6 +96,7 @@ def simulate(
         info=measure_run(started_s),
         zero_lengths=workload.zero_lengths,
         partial=partial,
+        prefixes=find_held(cluster.log.prefixes, peeks),
     )
 
 

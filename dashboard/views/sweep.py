@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from dashboard.folders import find_sweeps, label_of, roots
-from dashboard.plots import page, show_figure, show_table
-from dashboard.sweep_table import axes_of, draw_heat, draw_tradeoff, figures_of, read_sweep
+from dashboard.plots import page, pick_point, show_figure, show_table
+from dashboard.run_view import show_run
+from dashboard.sweep_table import (
+    axes_of,
+    bases_of,
+    draw_heat,
+    draw_tradeoff,
+    figures_of,
+    read_sweep,
+    target_of,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +47,7 @@ def show() -> None:
     if not len(done) or not axes:
         st.warning("No point has a result yet: run the sweep again, it goes on where it stopped.")
     else:
-        _show_tradeoff(done, axes, figures)
+        _show_tradeoff(done, axes, figures, found[name])
         if len(axes) > 1:
             _show_heat(done, axes, figures)
     st.subheader("Points")
@@ -52,17 +61,36 @@ def _tell_failures(table: pd.DataFrame) -> None:
             st.warning(f"{count} points are {status}. {'; '.join(reasons)}", icon=":material/warning:")
 
 
-def _show_tradeoff(done: pd.DataFrame, axes: list[str], figures: list[str]) -> None:
-    columns = st.columns(4)
+def _show_tradeoff(done: pd.DataFrame, axes: list[str], figures: list[str], folder: Path) -> None:
+    columns = st.columns([2, 2, 2, 2, 1])
     latencies = [name for name in figures if name.endswith("_ms")]
     rates = [name for name in figures if name.endswith(("throughput", "goodput"))]
+    bases = bases_of(done)
     latency = _pick(columns[0], "Latency", latencies, "p90_ttft_ms", "latency")
     rate = _pick(columns[1], "Throughput", rates, "request_throughput", "throughput")
-    line = _pick(columns[2], "A curve for each", axes, axes[0], "curve")
-    target = columns[3].number_input(
-        "Target, ms", min_value=0.0, value=None, key="target", bind="query-params", placeholder="none"
-    )
-    show_figure(draw_tradeoff(done, latency, rate, line, target), "tradeoff")
+    base = _pick(columns[2], "Related to", list(bases), "in all", "per")
+    line = _pick(columns[3], "A curve for each", axes, axes[0], "curve")
+    own = target_of(folder, done, latency)
+    target = columns[4].number_input(
+        "Target, ms", min_value=0.0, value=None, key="target", bind="query-params",
+        placeholder="none" if own is None else f"{own:g}", help="Empty: that of the scenario.",
+    )  # fmt: skip
+    picture = draw_tradeoff(done, latency, rate, line, own if target is None else target, (base, bases[base]))
+    picked = pick_point(picture, "tradeoff")
+    if picked is not None and picked in set(done["identity"]):
+        _show_point(done[done["identity"] == picked].iloc[0], axes, folder)
+
+
+def _show_point(row: pd.Series[Any], axes: list[str], folder: Path) -> None:
+    """Show the run of the point that was clicked."""
+    way = folder / "points" / str(row["identity"])
+    settings = ", ".join(f"{name.rpartition('.')[2]} {row[name]}" for name in axes)
+    with st.container(border=True):
+        st.markdown(
+            f"**Point {row['point']}**: {settings}, seed {row['seed']}. "
+            f"[Open it on a page of its own](result?run={label_of(way)})"
+        )
+        show_run(way, "point")
 
 
 def _show_heat(done: pd.DataFrame, axes: list[str], figures: list[str]) -> None:

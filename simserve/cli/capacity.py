@@ -4,74 +4,110 @@ from __future__ import annotations
 
 import json
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from simserve.cli.executor_options import CountLine
 from simserve.errors import InputError, SimserveError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from simserve.scenario.schema import Scenario
-    from simserve.study.capacity import Capacity, Probe
+    from simserve.study.capacity import Capacity
+    from simserve.study.executor import Executor
+    from simserve.study.probe import Probe
 
 
 def print_capacity(
-    file: str, overrides: list[str], slo: str, *, tolerance: float, seeds: int, as_json: bool
+    file: str,
+    overrides: list[str],
+    slo: str,
+    *,
+    tolerance: float,
+    seeds: int,
+    executor: Executor,
+    as_json: bool,
 ) -> None:
-    """Search each seed's capacity, print every probe and the interval; exit 1 if no rate holds.
+    """Search each seed's capacity and print every probe; exit 1 if no rate holds, or it was stopped.
+
+    Args:
+        file: The scenario.
+        overrides: Changes of it.
+        slo: Terms that must hold.
+        tolerance: How far above the result a rate that fails may be.
+        seeds: Searches, one a seed.
+        executor: Where probes run; closed at the end.
+        as_json: Print one JSON object.
 
     Raises:
         InputError: If the scenario or the objective is wrong, or there is nothing to stretch.
     """
     from simserve.scenario.loader import load_scenario
+    from simserve.study.capacity import find_capacities
     from simserve.study.slo_terms import parse_slo
 
-    terms = parse_slo(slo)
-    first = load_scenario(file, overrides)
-    if any(term.key == "slo_attainment" for term in terms) and not _has_slo(first):
-        raise InputError("--slo slo_attainment needs the scenario's slo section", file=file)
-    from simserve.data_files import find_file
-    from simserve.scenario.workload_build import build_workload
-    from simserve.study.capacity import find_capacity
-
-    found: list[Capacity] = []
+    line = CountLine("probes", quiet=as_json)
     try:
-        for seed in range(first.seed, first.seed + seeds):
-            scenario = load_scenario(file, [*overrides, f"seed={seed}"])
-            finder = partial(find_file, beside=scenario.folder)
-            workload = build_workload(scenario.workload, seed=seed, find_file=finder)
-            tried = None if as_json else _print_probe
-            if seeds > 1 and not as_json:
-                print(f"seed {seed}")
-            found.append(find_capacity(scenario, workload, terms, tolerance=tolerance, tried=tried))
-    except KeyboardInterrupt:
-        print("simserve: stopped; the rates above are what was tried", file=sys.stderr)
-        raise SystemExit(SimserveError.exit_status) from None
+        terms = parse_slo(slo)
+        first = load_scenario(file, overrides)
+        check_attainment(slo, first, file)
+        every = range(first.seed, first.seed + seeds)
+        scenarios = [load_scenario(file, [*overrides, f"seed={seed}"]) for seed in every]
+        tell = None if as_json else _teller(scenarios, line)
+        found = find_capacities(
+            scenarios, terms, executor, tolerance=tolerance, tried=tell, progress=line
+        )  # fmt: skip
+    finally:
+        line.wipe()
+        executor.close()
     if as_json:
         print(json.dumps(_as_dict(found, slo, tolerance), indent=2))
+    elif any(each.stopped for each in found):
+        _print_stopped(found, Path(file).name)
     else:
         _print_found(found, Path(file).name, tolerance)
-    if not all(each.rate_per_s for each in found):
+    if not all(each.rate_per_s and not each.stopped for each in found):
         raise SystemExit(SimserveError.exit_status)
 
 
-def _has_slo(scenario: Scenario) -> bool:
-    slo = scenario.slo
-    return bool(slo.classes) or any(getattr(slo, name) is not None for name in ("ttft_s", "tpot_s", "e2el_s"))
+def check_attainment(slo: str, scenario: Scenario, file: str) -> None:
+    """Refuse an attainment of objectives that the scenario does not name.
+
+    Raises:
+        InputError: If it names none.
+    """
+    targets = scenario.slo
+    named = any(getattr(targets, name) is not None for name in ("ttft_s", "tpot_s", "e2el_s"))
+    if "slo_attainment" in slo and not named and not targets.classes:
+        raise InputError("--slo slo_attainment needs the scenario's slo section", file=file)
 
 
-def _print_probe(probe: Probe) -> None:
-    figures = ", ".join(
-        f"{key} {'-' if value is None else format(value, ',.4g')}" for key, value in probe.figures.items()
-    )
-    verdict = "holds" if probe.holds else "the queue grows" if not probe.steady else "does not hold"
-    print(f"  {probe.rate_per_s:>10,.4g} requests/s  {verdict:<16} {figures}", flush=True)
+def _teller(scenarios: list[Scenario], line: CountLine) -> Callable[[int, Probe], None]:
+    """Return what prints a probe, after the seed where there are several."""
+    begun: list[int] = []
+
+    def tell(number: int, probe: Probe) -> None:
+        line.wipe()
+        if number not in begun:
+            begun.append(number)
+            if len(scenarios) > 1:
+                print(f"seed {scenarios[number].seed}")
+        shown = (
+            f"{key} {'-' if value is None else format(value, ',.4g')}"
+            for key, value in probe.figures.items()
+            if key.endswith("_ms") or key in ("slo_attainment", "output_throughput")
+        )
+        print(f"  {probe.rate_per_s:>10,.4g} requests/s  {probe.verdict:<16} {', '.join(shown)}", flush=True)
+
+    return tell
 
 
-def _print_found(found: list[Capacity], name: str, tolerance: float) -> None:
+def _print_found(found: tuple[Capacity, ...], name: str, tolerance: float) -> None:
     rates = [each.rate_per_s for each in found]
     if not all(rates):
-        print(f"{name}: no rate holds; the lowest tried is {found[-1].probes[-1].rate_per_s:.3g} requests/s")
+        lowest = min(probe.rate_per_s for each in found for probe in each.probes)
+        print(f"{name}: no rate holds; the lowest tried is {lowest:.3g} requests/s")
         return
     mean = sum(rates) / len(rates)
     spread = f" ± {_half_width(rates):,.3g} (95 %, {len(rates)} seeds)" if len(rates) > 1 else ""
@@ -82,18 +118,32 @@ def _print_found(found: list[Capacity], name: str, tolerance: float) -> None:
         print("every seed gave the same: nothing in this scenario is drawn at random")
 
 
+def _print_stopped(found: tuple[Capacity, ...], name: str) -> None:
+    """Print what is known of each seed so far."""
+    for each in found:
+        held = (
+            f"holds {each.rate_per_s:,.4g} requests/s" if each.rate_per_s else "no rate that holds is known"
+        )
+        high = each.fails_at_per_s
+        failed = "no rate that fails is known" if high is None else f"{high:,.4g} fails"
+        seed = f" (seed {each.seed})" if len(found) > 1 else ""
+        print(f"{name}{seed} so far: {held}; {failed}")
+    print("simserve: stopped", file=sys.stderr)
+
+
 def _half_width(rates: list[float]) -> float:
     from simserve.report.intervals import intervals
 
     return intervals([{"rate": rate} for rate in rates])["rate"].half_width
 
 
-def _as_dict(found: list[Capacity], slo: str, tolerance: float) -> dict[str, object]:
+def _as_dict(found: tuple[Capacity, ...], slo: str, tolerance: float) -> dict[str, object]:
     rates = [each.rate_per_s for each in found]
     return {
         "slo": slo,
         "tolerance": tolerance,
         "rate_per_s": sum(rates) / len(rates),
         "half_width_per_s": _half_width(rates) if len(rates) > 1 else None,
+        "stopped": any(each.stopped for each in found),
         "searches": [each.as_dict() for each in found],
     }

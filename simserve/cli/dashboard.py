@@ -56,7 +56,7 @@ def dashboard_command(folders: list[str], *, port: int, browser: bool) -> tuple[
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "type",
     }
-    command = [sys.executable, "-m", "streamlit", "run", str(home / "app.py")]
+    command = [sys.executable, "-m", "dashboard.server", "run", str(home / "app.py")]
     command += [f"--{name}={value}" for name, value in options.items()]
     path = [str(home.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {

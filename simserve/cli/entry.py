@@ -9,10 +9,10 @@ import gc
 import os
 import sys
 
-from simserve.cli import commands, study_commands
+from simserve.cli import commands, planning_commands, study_commands
 from simserve.cli.app import app
 
-__all__ = ["app", "commands", "main", "study_commands"]
+__all__ = ["app", "commands", "main", "planning_commands", "study_commands"]
 
 
 def main() -> None:

@@ -1,21 +1,26 @@
-"""`simserve recommend`: the cheapest configuration that serves a load within its objectives."""
+"""`simserve recommend`: the configuration that serves a load within its objectives best."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from simserve.cli.executor_options import CountLine
+from simserve.cli.space import Axes, describe_space, fill_space
 from simserve.errors import InputError, SimserveError
 
 if TYPE_CHECKING:
+    from simserve.scenario.schema import Scenario
     from simserve.study.candidates import Candidate
-    from simserve.study.capacity import Probe
-    from simserve.study.recommend import Option, Recommendation
+    from simserve.study.executor import Executor
+    from simserve.study.options import Option, Recommendation
+    from simserve.study.probe import Probe
+    from simserve.study.recommend import Budget
+    from simserve.study.sizing import Limits
 
 _MOST_ROWS = 20
 
@@ -25,11 +30,16 @@ def print_recommendation(
     overrides: list[str],
     slo: str,
     *,
-    axes: Mapping[str, Sequence[Any]],
-    prices: Sequence[str],
-    objective: str,
+    objective: Literal["cost", "gpus", "throughput_per_gpu", "energy"],
+    axes: Axes,
+    prices: Mapping[str, float],
+    powers: Mapping[str, tuple[float, float]],
     rate: float | None,
-    most_gpus: int,
+    limits: Limits,
+    budget: Budget,
+    runners_up: int,
+    tolerance: float,
+    executor: Executor,
     out: str | None,
     as_json: bool,
 ) -> None:
@@ -39,145 +49,154 @@ def print_recommendation(
         file: The scenario: model, load, and what the candidates do not vary.
         overrides: Changes of all of them.
         slo: Terms that must hold.
-        axes: Keys below the pool and their values; those of the scenario where there are none.
-        prices: `NAME=USD` an hour.
-        objective: "cost" or "gpus".
-        rate: Requests a second; None: the scenario's own.
-        most_gpus: No option may have more.
+        axes: Keys and their values, as asked for.
         out: File for the best scenario.
         as_json: Print one JSON object.
+        objective, prices, powers, rate, limits, budget, runners_up, tolerance, executor: As of
+            `simserve.study.recommend.recommend`; the executor is closed at the end.
 
     Raises:
         InputError: If something of this is wrong.
     """
-    from simserve.data_files import find_file
+    from simserve.cli.capacity import check_attainment
     from simserve.scenario.loader import load_scenario
-    from simserve.scenario.workload_build import build_workload
     from simserve.study.candidates import build_candidates
+    from simserve.study.load import load_of
+    from simserve.study.probe import natural_rate
     from simserve.study.recommend import recommend
     from simserve.study.slo_terms import parse_slo
 
-    terms = parse_slo(slo)
-    base = load_scenario(file, overrides)
-    if len(base.pools) != 1:
-        raise InputError(f"has {len(base.pools)} pools; expected one, whose hardware is chosen", file=file)
-    finder = partial(find_file, beside=base.folder)
-    workload = build_workload(base.workload, seed=base.seed, find_file=finder)
-    candidates = list(build_candidates(file, overrides, axes, _read_prices(prices)))
-    found = recommend(
-        candidates, workload, terms, objective=objective, rate_per_s=rate, most_gpus=most_gpus,
-        tried=None if as_json else _print_probe,
-    )  # fmt: skip
+    line = CountLine("probes", quiet=as_json)
+
+    def tell(candidate: Candidate, sizes: tuple[int, ...], probe: Probe) -> None:
+        line.wipe()
+        place = f"{_settings(candidate.settings)} x {_sizes(sizes)} at {probe.rate_per_s:.4g} requests/s"
+        print(f"  {place}: {probe.verdict}", flush=True)
+
+    try:
+        terms = parse_slo(slo)
+        base = load_scenario(file, overrides)
+        check_attainment(slo, base, file)
+        workload = load_of(base)
+        space = fill_space(axes, prices, base)
+        if not as_json:
+            print(f"space: {describe_space(space)}", flush=True)
+        found = recommend(
+            list(build_candidates(file, overrides, space, prices)), workload, terms,
+            objective=objective, rate_per_s=rate, limits=limits, budget=budget, powers=powers,
+            executor=executor, tolerance=tolerance, runners_up=runners_up,
+            tried=None if as_json else tell, progress=line,
+        )  # fmt: skip
+    finally:
+        line.wipe()
+        executor.close()
     if as_json:
-        print(json.dumps(_as_dict(found, terms[0].key), indent=2))
+        print(json.dumps(_as_dict(found, terms[0].key, space), indent=2))
     else:
         _print_found(found, terms[0].key)
-    best = found.best
-    if best is not None and out is not None:
-        _write_best(best, file, overrides, out)
+    if found.best is not None:
+        changes = _changes(found.best, base, found.best.rate_per_s / natural_rate(workload))
+        if out is not None:
+            _write_best(file, [*overrides, *changes], out)
+        elif not as_json:
+            words = " ".join(f"--set {text}" for text in (*overrides, *changes))
+            print(f"run it: simserve run {file} {words}")
     if found.stopped:
-        print("simserve: stopped; this is the best so far", file=sys.stderr)
-    if best is None or found.stopped:
+        print(f"simserve: {found.stopped}; this is the best so far", file=sys.stderr)
+    if found.best is None or found.stopped == "interrupted":
         raise SystemExit(SimserveError.exit_status)
-
-
-def read_axes(hardware: str | None, ranks: str | None, others: Sequence[str]) -> dict[str, list[Any]]:
-    """Return the space: keys below the pool and their values.
-
-    Raises:
-        InputError: If an axis has no values, or stands twice.
-    """
-    texts = list(others)
-    if ranks is not None:
-        texts.insert(0, f"engine.tensor_parallel_size={ranks}")
-    if hardware is not None:
-        texts.insert(0, f"hardware={hardware}")
-    axes: dict[str, list[Any]] = {}
-    for text in texts:
-        key, equals, values = (part.strip() for part in text.partition("="))
-        found = [_read_value(part.strip()) for part in values.split(",") if part.strip()]
-        if not equals or not key or not found:
-            raise InputError(f"--axis {text}: expected KEY=A,B,..., such as engine.max_num_seqs=64,256")
-        if key in axes:
-            raise InputError(f"--axis {text}: {key} stands twice")
-        axes[key] = found
-    return axes
-
-
-def _read_value(text: str) -> Any:
-    from simserve.scenario.yaml_text import read_scalar
-
-    return read_scalar(text)
-
-
-def _read_prices(prices: Sequence[str]) -> dict[str, float]:
-    from simserve.scenario.catalog import load_hardware
-
-    found = {}
-    for text in prices:
-        name, equals, value = text.partition("=")
-        try:
-            usd = float(value)
-        except ValueError:
-            usd = -1.0
-        if not equals or not 0 <= usd < float("inf"):
-            raise InputError(f"--price {text}: expected NAME=USD an hour, such as h100-sxm=2.5")
-        found[load_hardware(name.strip()).name] = usd
-    return found
-
-
-def _print_probe(candidate: Candidate, replicas: int, probe: Probe) -> None:
-    verdict = "holds" if probe.holds else "the queue grows" if not probe.steady else "does not hold"
-    print(f"  {_settings(candidate.settings)}, {replicas} instances: {verdict}", flush=True)
 
 
 def _print_found(found: Recommendation, key: str) -> None:
     from simserve.report.table import format_number, print_table
+    from simserve.study.options import OBJECTIVES
 
-    rows = [
-        [
-            _settings(option.settings), str(option.replicas), str(option.gpus),
-            format_number(option.usd_per_hour), format_number((option.figures or {}).get(key)),
-            ", ".join(option.binds) or "-",
-        ]
-        for option in found.options if option.replicas
-    ]  # fmt: skip
-    if not rows:
+    held = [option for option in found.options if option.holds]
+    if not held:
         print("nothing holds")
     else:
-        print_table(
-            ("configuration", "instances", "GPUs", "USD/h", key, "one fewer breaks"), rows[:_MOST_ROWS]
-        )
-        front = ", ".join(_settings(option.settings) for option in found.pareto(key))
+        headers = ["configuration", "instances", "GPUs", "USD/h"]
+        extra = found.objective in ("throughput_per_gpu", "energy")
+        headers += [OBJECTIVES[found.objective]] if extra else []
+        rows = [
+            [
+                _settings(option.settings), _sizes(option.sizes), str(option.gpus),
+                format_number(option.usd_per_hour),
+                *([format_number(option.value(found.objective))] if extra else []),
+                format_number((option.figures or {}).get(key)), ", ".join(option.binds) or "-",
+            ]
+            for option in held[:_MOST_ROWS]
+        ]  # fmt: skip
+        beyond = "a higher rate breaks" if found.objective == "throughput_per_gpu" else "one fewer breaks"
+        print_table((*headers, key, beyond), rows)
+        front = "; ".join(_settings(option.settings) for option in found.pareto(key))
         print(f"Pareto front of {found.objective} and {key}: {front}")
-    for option in [each for each in found.options if not each.replicas][:_MOST_ROWS]:
+        if held[0].bottleneck:
+            print(f"the best: {held[0].bottleneck}")
+    out = [each for each in found.options if not each.holds]
+    for option in out[:_MOST_ROWS]:
         print(f"out: {_settings(option.settings)}: {option.verdict}")
+    if len(out) > _MOST_ROWS:
+        print(f"... and {len(out) - _MOST_ROWS:,} more are out")
 
 
-def _write_best(best: Option, file: str, overrides: list[str], out: str) -> None:
-    from simserve.scenario.dump import dump_scenario
-    from simserve.scenario.loader import load_scenario
+def _changes(best: Option, base: Scenario, factor: float) -> list[str]:
+    """Return what makes the scenario the best option, under the load that was asked for."""
     from simserve.study.points import write_value
 
     changes = [f"{key}={write_value(value)}" for key, value in best.settings.items()]
-    scenario = load_scenario(file, [*overrides, *changes, f"pools.0.replicas={best.replicas}"])
+    changes += [f"pools.{pool}.replicas={size}" for pool, size in enumerate(best.sizes)]
+    if abs(factor - 1) < 1e-9:
+        return changes
+    return [*changes, _faster(base, factor)]
+
+
+def _faster(base: Scenario, factor: float) -> str:
+    """Return the override that makes a scenario's requests come so many times as fast."""
+    load = base.workload
+    if load.trace is not None:
+        return f"workload.trace.rate_scale={load.trace.rate_scale * factor!r}"
+    if load.servegen is not None:
+        return f"workload.servegen.rate_scale={load.servegen.rate_scale * factor!r}"
+    arrivals = load.arrivals
+    if arrivals is None or arrivals.rate_per_s is None:
+        raise InputError("--rate cannot be written into a scenario whose rate follows a schedule")
+    return f"workload.arrivals.rate_per_s={arrivals.rate_per_s * factor!r}"
+
+
+def _write_best(file: str, changes: list[str], out: str) -> None:
+    from simserve.scenario.dump import dump_scenario
+    from simserve.scenario.loader import load_scenario
+
     try:
-        Path(out).write_text(dump_scenario(scenario), encoding="utf-8")
+        Path(out).write_text(dump_scenario(load_scenario(file, changes)), encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot be written: {error.strerror}", file=out) from error
     print(f"the best as a scenario: {out}", file=sys.stderr)
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
-    return " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings.items())
+    return " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings.items()) or "as it is"
 
 
-def _as_dict(found: Recommendation, key: str) -> dict[str, Any]:
+def _sizes(sizes: tuple[int, ...]) -> str:
+    return "+".join(map(str, sizes))
+
+
+def _as_dict(found: Recommendation, key: str, space: Axes) -> dict[str, Any]:
+    def described(option: Option) -> dict[str, Any]:
+        return {**asdict(option), "replicas": option.replicas, "value": _value(option, found.objective)}
+
     return {
         "objective": found.objective,
         "rate_per_s": found.rate_per_s,
         "stopped": found.stopped,
-        "best": asdict(found.best) if found.best else None,
-        "options": [asdict(option) for option in found.options],
+        "space": space,
+        "best": described(found.best) if found.best else None,
+        "options": [described(option) for option in found.options],
         "pareto": [dict(option.settings) for option in found.pareto(key)],
     }
+
+
+def _value(option: Option, objective: str) -> float | None:
+    return option.value(objective) if option.holds else None

@@ -1,4 +1,4 @@
-"""The options of the commands about many runs: validate, sweep, capacity, recommend."""
+"""The options of the commands about many runs: validate and sweep."""
 
 from __future__ import annotations
 
@@ -7,21 +7,8 @@ from typing import Annotated
 
 import typer
 
-from simserve.cli.app import Json, Overrides, app
-
-
-class Where(StrEnum):
-    """Where the runs of a study take place."""
-
-    LOCAL = "local"
-    RAY = "ray"
-
-
-class Objective(StrEnum):
-    """What `recommend` makes least."""
-
-    COST = "cost"
-    GPUS = "gpus"
+from simserve.cli.app import Json, app
+from simserve.cli.executor_options import Address, Price, Prices, Runs, Where, Workers
 
 
 class Pricing(StrEnum):
@@ -87,13 +74,11 @@ def validate(
 def sweep(
     file: Annotated[str, typer.Argument(metavar="SWEEP.yaml", help="The base scenario and its axes.")],
     out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the results; an earlier sweep goes on.")],
-    executor: Annotated[Where, typer.Option(help="Where the points run.")] = Where.LOCAL,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes of this machine; without it one a core.")
-    ] = None,
-    address: Annotated[
-        str | None, typer.Option(help="An existing Ray cluster (--executor ray); without it one of our own.")
-    ] = None,
+    executor: Runs = Where.LOCAL,
+    workers: Workers = None,
+    address: Address = None,
+    prices: Prices = None,
+    price: Price = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the points and run none.")] = False,
     json: Json = False,
 ) -> None:
@@ -101,70 +86,6 @@ def sweep(
     from simserve.cli.sweep import sweep_scenarios
 
     sweep_scenarios(
-        file, out, executor=executor.value, workers=workers, address=address, as_json=json, dry_run=dry_run
-    )
-
-
-@app.command(epilog="Example: simserve capacity quickstart --slo 'ttft_p90<=1s, tpot_p99<=50ms'")
-def capacity(
-    scenario: Annotated[str, typer.Argument(help="Scenario file, or the name of a shipped one.")],
-    slo: Annotated[
-        str,
-        typer.Option(
-            metavar="TERMS",
-            help="What must hold: {ttft,tpot,itl,e2el}_{mean,p50,p90,p95,p99}<=TIME, "
-            "slo_attainment>=SHARE; separated by commas.",
-        ),
-    ],
-    overrides: Overrides = None,
-    tolerance: Annotated[
-        float, typer.Option(min=1e-4, max=1.0, help="How far above the result a rate that fails may be.")
-    ] = 0.02,
-    seeds: Annotated[int, typer.Option(min=1, help="Searches, one a seed; gives an interval.")] = 1,
-    json: Json = False,
-) -> None:
-    """Find the highest request rate at which a scenario keeps its objectives."""
-    from simserve.cli.capacity import print_capacity
-
-    print_capacity(scenario, overrides or [], slo, tolerance=tolerance, seeds=seeds, as_json=json)
-
-
-@app.command(
-    epilog="Example: simserve recommend quickstart --slo 'ttft_p90<=1s' --hardware l40s,h100-sxm "
-    "--price l40s=0.9 --price h100-sxm=2.5 --out best.yaml"
-)
-def recommend(
-    scenario: Annotated[str, typer.Argument(help="Scenario file, or the name of a shipped one: one pool.")],
-    slo: Annotated[str, typer.Option(metavar="TERMS", help="What must hold, as of `capacity`.")],
-    hardware: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="Accelerators to choose from.")
-    ] = None,
-    tensor_parallel_size: Annotated[
-        str | None, typer.Option("--tensor-parallel-size", "--tp", metavar="1,2,...", help="Ranks to try.")
-    ] = None,
-    axis: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=A,B,...", help="Another key below the pool, such as engine.max_num_seqs=64,256."
-        ),
-    ] = None,
-    price: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=USD", help="Price of an accelerator an hour.")
-    ] = None,
-    objective: Annotated[Objective, typer.Option(help="What is to be least.")] = Objective.COST,
-    rate: Annotated[
-        float | None, typer.Option(min=1e-9, help="Requests a second; without it the scenario's own.")
-    ] = None,
-    max_gpus: Annotated[int, typer.Option(min=1, help="No option may have more accelerators.")] = 64,
-    out: Annotated[str | None, typer.Option(metavar="FILE", help="Write the best as a scenario.")] = None,
-    overrides: Overrides = None,
-    json: Json = False,
-) -> None:
-    """Find the cheapest configuration that serves a load within its objectives."""
-    from simserve.cli.recommend import print_recommendation, read_axes
-
-    print_recommendation(
-        scenario, overrides or [], slo,
-        axes=read_axes(hardware, tensor_parallel_size, axis or []),
-        prices=price or (), objective=objective.value, rate=rate, most_gpus=max_gpus, out=out, as_json=json,
+        file, out, executor=executor.value, workers=workers, address=address,
+        prices=prices, price=price or (), as_json=json, dry_run=dry_run,
     )  # fmt: skip

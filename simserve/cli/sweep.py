@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simserve.errors import InputError, SimserveError
+from simserve.cli.executor_options import CountLine, choose_executor
+from simserve.errors import SimserveError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from simserve.study.executor import Executor
     from simserve.study.points import Point
     from simserve.study.sweep import SweepRun
 
 # Figures of the table on the screen, of those that the results hold.
-_SHOWN = ("request_throughput", "output_throughput", "p90_ttft_ms", "p90_tpot_ms", "slo_attainment", "failed")
+_SHOWN = (
+    "request_throughput",
+    "output_throughput",
+    "p90_ttft_ms",
+    "p90_tpot_ms",
+    "slo_attainment",
+    "usd_per_hour",
+    "failed",
+)
 _MOST_ROWS = 40
 
 
@@ -29,15 +36,26 @@ def sweep_scenarios(
     executor: str,
     workers: int | None,
     address: str | None,
+    prices: str | None,
+    price: Sequence[str],
     as_json: bool,
     dry_run: bool,
 ) -> None:
     """Run a sweep's points and print a table; exit 1 if a point failed or the sweep was stopped.
 
+    Args:
+        file: The sweep's file.
+        out: Folder of the results.
+        executor, workers, address: Where the points run.
+        prices, price: A file of prices, and `NAME=USD` each.
+        as_json: Print one JSON object.
+        dry_run: List the points and run none.
+
     Raises:
         InputError: If the file, a point's scenario or the folder is wrong.
     """
     from simserve.study.points import expand_points
+    from simserve.study.prices import read_prices
     from simserve.study.sweep import run_sweep
     from simserve.study.sweep_file import read_sweep_file
 
@@ -45,15 +63,14 @@ def sweep_scenarios(
     if dry_run:
         _print_points(points, as_json=as_json)
         return
+    known = read_prices(prices, price)
     chosen = choose_executor(executor, workers, address)
-    line = _PointLine(quiet=as_json)
+    line = CountLine("points", quiet=as_json)
     try:
-        run = run_sweep(points, Path(out), chosen, progress=line)
+        run = run_sweep(points, Path(out), chosen, progress=line, prices=known)
     finally:
-        line.close()
-        close = getattr(chosen, "close", None)
-        if close is not None:
-            close()
+        line.wipe()
+        chosen.close()
     if as_json:
         print(json.dumps(_as_dict(run), indent=2))
     else:
@@ -64,44 +81,6 @@ def sweep_scenarios(
         print("simserve: stopped; the same command goes on from here", file=sys.stderr)
     if run.stopped or run.failed:
         raise SystemExit(SimserveError.exit_status)
-
-
-def choose_executor(name: str, workers: int | None, address: str | None) -> Executor:
-    """Return where to run.
-
-    Raises:
-        InputError: If the options do not go together.
-    """
-    if name == "ray":
-        from simserve.study.ray_executor import RayExecutor
-
-        if address is not None and workers is not None:
-            raise InputError("--workers is for processes of this machine; a cluster at --address has its own")
-        return RayExecutor(address, workers)
-    if address is not None:
-        raise InputError("--address is of a Ray cluster; it goes with --executor ray")
-    from simserve.study.executor import LocalExecutor
-
-    return LocalExecutor(workers)
-
-
-class _PointLine:
-    """Points that have ended, on standard error, where that is a terminal."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._shown = sys.stderr.isatty() and not quiet
-        self._started_s = time.monotonic()
-
-    def __call__(self, ended: int, total: int) -> None:
-        if self._shown:
-            left_s = (time.monotonic() - self._started_s) * (total - ended) / max(ended, 1)
-            sys.stderr.write(f"\r\x1b[K{ended:,} of {total:,} points, about {left_s:,.0f} s left")
-            sys.stderr.flush()
-
-    def close(self) -> None:
-        """Wipe the line."""
-        if self._shown:
-            sys.stderr.write("\r\x1b[K")
 
 
 def _print_points(points: Sequence[Point], *, as_json: bool) -> None:

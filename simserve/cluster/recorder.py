@@ -65,6 +65,8 @@ class RequestRecorder:
                 sequence.finish_step if status == COMPLETED else -1,
                 sequence.preemptions,
             )
+            if sequence.cached_tokens > 0:
+                self.log.prefixes.count(request.prompt, sequence.cached_tokens)
             if sequence.token_steps is not None:
                 self.log.token_steps[request.id] = sequence.token_steps
             if sequence.spans is not None:

@@ -21,13 +21,14 @@ from simserve.cost.roofline import RooflineTimer
 from simserve.cost.simple import ConstantTimer, LinearTimer
 from simserve.cost.stage_cost import OperatorTime, StageCost
 from simserve.cost.timer import Chunk, StepTimer
+from simserve.cost.weight_offload import WeightOffload, plan_offload
 from simserve.devices.accelerator import Accelerator
 from simserve.errors import InputError, UnknownNameError
 from simserve.model.operators import AttentionOperator, StageOperators
 from simserve.model.parallelism import Parallelism
 from simserve.model.precision import Precision, resolve_precision
 from simserve.model.shape import ModelShape
-from simserve.model.stage import split_stages
+from simserve.model.stage import split_stages, stage_weight_bytes
 from simserve.model.stage_operators import list_operators
 
 KINDS = ("analytic", "measured", "constant", "linear")
@@ -89,6 +90,7 @@ def build_timers(
     dtype: str | None = None,
     quantization: str | None = None,
     kv_cache_dtype: str | None = None,
+    cpu_offload_bytes: float = 0.0,
     expert_skew: float = RANDOM,
     host: HostTime = NO_HOST,
     fusion: str | None = None,
@@ -107,6 +109,7 @@ def build_timers(
         data_parallel_size, enable_expert_parallel, all2all_backend, decode_context_parallel_size,
             cp_kv_cache_interleave_size: See `Parallelism`.
         dtype, quantization, kv_cache_dtype: vLLM's options; None is "auto".
+        cpu_offload_bytes: Bytes of each rank's weights that lie in host memory.
         expert_skew: How tokens choose experts; see `OperatorPrices`.
         host: Host time of a step; default: none.
         fusion: Which operators ride in another's kernel (`simserve.cost.fusion`); None: as today's vLLM.
@@ -155,11 +158,20 @@ def build_timers(
                 prices,
                 links[tensor_parallel_size],
                 host,
+                plan_offload(
+                    cpu_offload_bytes,
+                    stage_weight_bytes(
+                        shape, stage, tensor_parallel_size=tensor_parallel_size,
+                        data_parallel_size=data_parallel_size, dtype=dtype, quantization=quantization,
+                        layers_only=True,
+                    ),
+                    accelerator.pcie_bytes_per_s,
+                ),
             ),
             note,
         )
         for stage in stages
-    ]
+    ]  # fmt: skip
 
 
 def _kernel_book(
@@ -205,6 +217,7 @@ def build_stage_cost(
     prices: OperatorPrices,
     links: Collectives,
     host: HostTime = NO_HOST,
+    offload: WeightOffload | None = None,
 ) -> StageCost:
     """Choose what prices a stage's operators.
 
@@ -214,6 +227,7 @@ def build_stage_cost(
         prices: Of the operators whose work follows from the rows.
         links: Of the tensor-parallel ranks.
         host: Host time of a step.
+        offload: Weights in host memory.
     """
     attention = tuple(
         AttentionTables(
@@ -224,7 +238,7 @@ def build_stage_cost(
         )
         for entry in operators.attention
     )
-    return StageCost(operators, accelerator, prices, attention, links, host)
+    return StageCost(operators, accelerator, prices, attention, links, host, offload)
 
 
 def _attention_prices(

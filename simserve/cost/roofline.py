@@ -80,6 +80,7 @@ class RooflineTimer:
         "_send_fixed_ns",
         "_send_token_ns",
         "_token_ns",
+        "_weight_reads_ns",
         "_window_lines",
         "_window_mixed_lines",
         "calibration",
@@ -98,6 +99,8 @@ class RooflineTimer:
         self._window_lines: dict[int, ContextLine] = {}
         self._window_mixed_lines: dict[int, ContextLine] = {}
         self._chunk_grids: list[PairGrid] = []
+        # By number of tokens.
+        self._weight_reads_ns: dict[int, int] = {}
         self._has_windows = any(tables.operator.window for tables in cost.attention)
         host = cost.host
         self._host_ns, self._host_sequence_ns = _NS * host.step_s, _NS * host.sequence_s
@@ -191,6 +194,12 @@ class RooflineTimer:
     def send_ns(self, tokens: int) -> int:
         """Time to hand the activations of `tokens` to the next stage; 0 in the last."""
         return int(self._send_fixed_ns + self._send_token_ns * tokens + 0.5)
+
+    def weight_reads_ns(self, tokens: int) -> int:
+        """For how long weights in host memory have the path from there in a step of `tokens` tokens."""
+        if tokens not in self._weight_reads_ns:
+            self._weight_reads_ns[tokens] = int(_NS * self._cost.weight_reads_s(tokens) + 0.5)
+        return self._weight_reads_ns[tokens]
 
     def explain(
         self, decodes: int, context_tokens: int, window_tokens: int, chunks: Sequence[Chunk], samples: int

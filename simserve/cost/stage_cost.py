@@ -15,6 +15,7 @@ from simserve.cost.grid import Array, ascending, chunks_s, extend_linearly
 from simserve.cost.host import NO_HOST, HostTime
 from simserve.cost.prices import OperatorPrices
 from simserve.cost.timer import Chunk
+from simserve.cost.weight_offload import WeightOffload
 from simserve.devices.accelerator import Accelerator
 from simserve.model.operators import (
     Operator,
@@ -78,6 +79,7 @@ class StageCost:
         attention: One entry for each of `operators.attention`.
         links: Of the stage's tensor-parallel ranks, and to the next stage.
         host: Host time of a step.
+        offload: Weights that lie in host memory; None: none.
     """
 
     operators: StageOperators
@@ -86,6 +88,7 @@ class StageCost:
     attention: tuple[AttentionTables, ...]
     links: Collectives
     host: HostTime = NO_HOST
+    offload: WeightOffload | None = None
     _tables: dict[Operator, Array] = field(default_factory=dict)
 
     def table(self, operator: Operator) -> Array:
@@ -96,6 +99,8 @@ class StageCost:
                 compute_s = operator.flops(ROW_KNOTS) / self.accelerator.peak_for(operator.dtype)
                 memory_s = operator.moved_bytes(ROW_KNOTS) / self.accelerator.memory_bandwidth_bytes_per_s
                 seconds = np.maximum(seconds, np.maximum(compute_s, memory_s))
+            if self.offload is not None and operator in self.operators.token_operators:
+                seconds = self.offload.slowed_s(operator, ROW_KNOTS, seconds)
             self._tables[operator] = ascending(seconds)
         return self._tables[operator]
 
@@ -111,6 +116,13 @@ class StageCost:
         sizes = np.array(self.host.graph_sizes or (0,), np.float64)
         place = np.minimum(np.searchsorted(sizes, tokens), len(sizes) - 1)
         return np.where((tokens > 0) & (tokens <= sizes[-1]), sizes[place], tokens)
+
+    def weight_reads_s(self, tokens: int) -> float:
+        """For how long weights in host memory have the path from there in a step of `tokens` tokens."""
+        if self.offload is None:
+            return 0.0
+        rows = self.padded(np.array([float(tokens)]))
+        return float(self.offload.step_reads_s(self.operators.token_operators, rows)[0])
 
     def launches(self) -> int:
         """Kernels that one step launches."""
@@ -171,10 +183,15 @@ class StageCost:
                 ideal_s, tier, source, error,
             )  # fmt: skip
         kernel = self.prices.kernel(operator)
-        return self._timed(
+        timed = self._timed(
             operator.name, launches, flops, moved, seconds, family, operator.dtype, kernel,
             kernel.provenance(self.prices.shapes(operator, array)),
         )  # fmt: skip
+        if self.offload is not None and operator in self.operators.token_operators:
+            reads_s = float(self.offload.step_reads_s([operator], array)[0])
+            if reads_s > seconds / 2:
+                return timed._replace(bound="communication")
+        return timed
 
     def _decode_time(self, tables: AttentionTables, decodes: int, keys: int, *, mixed: bool) -> OperatorTime:
         operator = tables.operator

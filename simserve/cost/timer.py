@@ -26,8 +26,8 @@ class StepTimer(Protocol):
 
         In step j (from 0) the batch has `decodes` requests of one new token each, and the sum of their
         contexts (KV tokens read, the new one included) is `context_tokens + j * decodes`.
-        `window_tokens` is the sum of min(context, window) for models with a sliding window (it grows
-        no more; for steps > 1 it is only asked where no layer has a window).
+        `window_tokens` is the sum of min(context, window) for models with a sliding window, the same in
+        all of these steps.
 
         Every duration is rounded once to integer ns; asking for k steps at once gives the same
         integers as asking k times for one.

@@ -6,12 +6,12 @@ the stage is free. Times are integer nanoseconds, so a stretch gives the same en
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 from simserve.cost.timer import Chunk, StepTimer
-from simserve.engine.transfers import TransferClock
-from simserve.scheduler.batch import Batch, Forecast, Transfer
+from simserve.engine.transfers import LayeredLoad, TransferClock
+from simserve.scheduler.batch import Batch, Forecast
 
 
 class DraftCost:
@@ -47,10 +47,13 @@ class StageClock:
         serial: Consecutive batches hold the same sequences (asynchronous scheduling), so a batch starts
             only when the one before has left the last stage.
         draft: What speculative decoding adds.
-        transfers: The paths of KV entries that a step waits for; None where no scheduler moves any.
+        transfers: The paths of KV entries; None where no scheduler moves any.
+        weight_reads: Of each stage the time for which a step of so many tokens holds the path from the host,
+            to read weights that lie there; () where none do. A step begins when copies have left that path.
 
     Attributes:
         start_ns: Start of the step dispatched last.
+        links: The paths of KV entries.
     """
 
     def __init__(
@@ -61,14 +64,16 @@ class StageClock:
         serial: bool,
         draft: DraftCost | None = None,
         transfers: TransferClock | None = None,
+        weight_reads: Sequence[Callable[[int], int]] = (),
     ) -> None:
         self._timers = timers
         self._host_ns = host_ns
         self._serial = serial and len(timers) > 1
         self._draft = draft
-        self._transfers = transfers
+        self.links = transfers
+        self._weight_reads = weight_reads if transfers is not None else ()
         self._free = [0] * len(timers)
-        self._is_simple = len(timers) == 1 and not host_ns
+        self._is_simple = len(timers) == 1 and not host_ns and not self._weight_reads
         self._end = 0
         self.start_ns = 0
 
@@ -78,41 +83,64 @@ class StageClock:
         begin = now + self._host_ns
         free = self._free
         decodes, context, window = batch.decodes, batch.context_tokens, batch.window_tokens
-        if len(timers) == 1:
+        if len(timers) == 1 and not self._weight_reads:
             if free[0] > begin:
                 begin = free[0]
+            layered: Sequence[LayeredLoad] = ()
             if batch.transfers is not None:
-                begin = self._land(batch.transfers, begin)
+                begin, layered = self._land(batch, begin)
             self.start_ns = begin
             if batch.chunks:
-                end = begin + timers[0].batch_ns(decodes, context, window, batch.chunks, batch.samples)
+                duration = timers[0].batch_ns(decodes, context, window, batch.chunks, batch.samples)
             else:
-                end = begin + timers[0].decode_ns(decodes, context, window, 1)[0]
+                duration = timers[0].decode_ns(decodes, context, window, 1)[0]
             if self._draft is not None:
-                end += self._draft.batch_ns(batch)
+                duration += self._draft.batch_ns(batch)
+            end = begin + duration if not layered else end_of_layers(begin, duration, layered)
             free[0] = self._end = end
             return end
-        shape = (decodes, context, window, batch.chunks, batch.samples)
+        return self._dispatch_stages(batch, begin)
+
+    def _dispatch_stages(self, batch: Batch, begin: int) -> int:
+        """The same for several stages, or with weights in host memory."""
+        free = self._free
+        shape = (batch.decodes, batch.context_tokens, batch.window_tokens, batch.chunks, batch.samples)
         tokens = batch.decodes + batch.prefill_tokens
         if self._serial and batch.decodes:
             begin = max(begin, self._end)
+        layered: Sequence[LayeredLoad] = ()
         if batch.transfers is not None:
-            begin = self._land(batch.transfers, max(begin, free[0]))
-        self.start_ns = max(begin, free[0])
+            begin, layered = self._land(batch, max(begin, free[0]))
         end = begin
-        for stage, timer in enumerate(timers):
-            end = max(begin, free[stage]) + timer.batch_ns(*shape)
-            if self._draft is not None and stage == len(timers) - 1:
-                end += self._draft.batch_ns(batch)
+        last = len(self._timers) - 1
+        for stage, timer in enumerate(self._timers):
+            begin = max(begin, free[stage])
+            if self._weight_reads:
+                begin = self._read_weights(stage, begin, tokens)
+            if not stage:
+                self.start_ns = begin
+            duration = timer.batch_ns(*shape)
+            if self._draft is not None and stage == last:
+                duration += self._draft.batch_ns(batch)
+            end = end_of_layers(begin, duration, layered)
             free[stage] = end
             begin = end + timer.send_ns(tokens)
         self._end = end
         return end
 
-    def _land(self, transfers: Sequence[Transfer], now: int) -> int:
-        """Return when transfers have landed that can begin now."""
-        assert self._transfers is not None, "this engine has no paths for KV entries"
-        return self._transfers.land(transfers, now)
+    def _land(self, batch: Batch, begin: int) -> tuple[int, list[LayeredLoad]]:
+        """Return when a step can begin for its transfers, and what its layers wait for."""
+        assert self.links is not None, "this engine has no paths for KV entries"
+        assert batch.transfers is not None
+        return self.links.land(batch.transfers, begin)
+
+    def _read_weights(self, stage: int, begin: int, tokens: int) -> int:
+        """Let a step have the path from the host once copies have left it; returns when it begins."""
+        links = self.links
+        assert links is not None
+        begin = max(begin, links.copies_until())
+        links.hold_for_weights(begin, self._weight_reads[stage](tokens))
+        return begin
 
     def plan(self, ends: list[int], forecast: Forecast, schedules: int, now: int, owed: int) -> Plan:
         """Price the decode steps of a stretch. Changes nothing: `follow` does.
@@ -130,8 +158,10 @@ class StageClock:
             # Without host time a step starts when the one before has ended (or now, if none is in flight).
             count, context = cohorts[0]
             decode_ns = self._timers[0].decode_ns
-            if last < 0:
-                durations = decode_ns(count, context, 0, schedules)
+            if len(forecast.window_tokens) > 1:
+                (durations,) = self._price(forecast, schedules)
+            elif last < 0:
+                durations = decode_ns(count, context, forecast.window_tokens[0], schedules)
             elif schedules == 1:
                 durations = decode_ns(last, last_context, 0, 1)
             else:
@@ -159,7 +189,7 @@ class StageClock:
         plain = schedules - (last >= 0)
         stages = []
         for timer in self._timers:
-            durations = timer.decode_ns(count, context, 0, plain) if plain else []
+            durations = _price_decodes(timer, count, context, forecast.window_tokens, plain)
             if last >= 0:
                 durations = durations + timer.decode_ns(last, last_context, 0, 1)
             stages.append(durations)
@@ -191,22 +221,29 @@ class StageClock:
         host = self._host_ns
         timers = self._timers
         free = list(self._free)
-        planned, starts, frees = list(ends), [], []
+        planned, starts, frees, reads = list(ends), [], [], []
+        copies_until = self.links.copies_until() if self._weight_reads and self.links is not None else 0
         end = self._end
         for step in range(schedules):
             count = last if last >= 0 and step == schedules - 1 else counts[step % len(counts)]
             begin = (now if step < owed else planned[step - owed]) + host
             if self._serial and end > begin:
                 begin = end
+            begin = max(begin, copies_until)
             starts.append(max(begin, free[0]))
+            read = 0
             for stage, timer in enumerate(timers):
-                end = max(begin, free[stage]) + durations[stage][step]
+                begin = max(begin, free[stage])
+                if self._weight_reads:
+                    read = max(read, begin + self._weight_reads[stage](count))
+                end = begin + durations[stage][step]
                 free[stage] = end
                 begin = end + timer.send_ns(count)
             planned.append(end)
             frees.append(tuple(free))
+            reads.append(read)
         plan = Plan(planned, counts, last, schedules)
-        plan.starts, plan.frees = starts, frees
+        plan.starts, plan.frees, plan.reads = starts, frees, reads
         return plan
 
     def follow(self, plan: Plan, in_flight: int, schedules: int) -> None:
@@ -216,6 +253,34 @@ class StageClock:
             self._free[0] = end
         else:
             self._free = list(plan.frees[schedules - 1])
+            if self._weight_reads and self.links is not None:
+                self.links.hold_for_weights(plan.reads[schedules - 1], 0)
+
+
+def end_of_layers(begin: int, duration: int, layered: Sequence[LayeredLoad]) -> int:
+    """Return the end of a step: the last layer runs when the last piece of a layer-wise load has landed."""
+    end = begin + duration
+    for landed, layers in layered:
+        end = max(end, landed + -(-duration // layers))
+    return end
+
+
+def _price_decodes(
+    timer: StepTimer, count: int, context: int, window_tokens: Sequence[int], steps: int
+) -> list[int]:
+    """Return the durations of consecutive decode steps; see `Forecast.window_tokens`.
+
+    While what windows read grows, steps are priced one by one.
+    """
+    growing = min(len(window_tokens) - 1, steps)
+    durations: list[int] = []
+    for step in range(growing):
+        durations += timer.decode_ns(count, context + step * count, window_tokens[step], 1)
+    if steps > growing:
+        durations += timer.decode_ns(
+            count, context + growing * count, window_tokens[growing], steps - growing
+        )
+    return durations
 
 
 class Plan:
@@ -229,9 +294,10 @@ class Plan:
         starts: Start of each new step; None where it is the end of the step before.
         first_start: Start of the first new step where no step is before it, else -1.
         frees: Each new step's time at which every stage is free; None for one stage without host time.
+        reads: Until when each new step's weights hold the path from the host, 0 without such.
     """
 
-    __slots__ = ("counts", "ends", "first_start", "frees", "last_count", "schedules", "starts")
+    __slots__ = ("counts", "ends", "first_start", "frees", "last_count", "reads", "schedules", "starts")
 
     def __init__(self, ends: list[int], counts: list[int], last_count: int, schedules: int) -> None:
         self.ends = ends
@@ -241,6 +307,7 @@ class Plan:
         self.first_start = -1
         self.starts: list[int] | None = None
         self.frees: list[tuple[int, ...]] | None = None
+        self.reads: list[int] = []
 
     def drop(self, steps: int, schedules: int) -> None:
         """Forget ends that have passed and new steps that have been dispatched."""
@@ -250,6 +317,7 @@ class Plan:
         if self.starts is not None and self.frees is not None:
             self.starts = self.starts[schedules:]
             self.frees = self.frees[schedules:]
+            self.reads = self.reads[schedules:]
         turn = schedules % len(self.counts)
         if turn:
             self.counts = self.counts[turn:] + self.counts[:turn]

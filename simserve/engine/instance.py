@@ -14,6 +14,7 @@ from simpy import Environment, Event
 from simserve.engine.alarm import Alarm
 from simserve.engine.clock import Plan, StageClock
 from simserve.engine.loop import Ended, EngineLoop
+from simserve.scheduler.batch import Usage
 from simserve.scheduler.contract import Scheduler
 from simserve.workload.request import Request
 
@@ -221,7 +222,7 @@ class Instance(EngineLoop):
         if len(plan.counts) > 1 or self.trace is not None:
             self._pass_traced(plan, steps, owed)
         else:
-            first_used, last_used = scheduler.advance(steps, owed)
+            first_usage, last_usage = scheduler.advance(steps, owed)
             recorder = self._recorder
             plain = schedules
             if plan.last_count >= 0 and schedules == plan.schedules:
@@ -233,12 +234,14 @@ class Instance(EngineLoop):
             elif plain:
                 start = plan.start_of(in_flight, 0)
                 running = len(scheduler.running)
-                recorder.record_decodes(first, plain, start, count, running, waiting, first_used)
+                recorder.record_decodes(first, plain, start, count, running, waiting, first_usage)
             if plain < schedules:
                 start = plan.start_of(in_flight, plain)
                 running, count = len(scheduler.running), plan.last_count
-                recorder.record_decodes(first + plain, 1, start, count, running, waiting, last_used)
+                recorder.record_decodes(first + plain, 1, start, count, running, waiting, last_usage)
         self._recorder.record_ends(ends[in_flight : in_flight + schedules])
+        if steps:
+            scheduler.expire(ends[steps - 1])
         self._clock.follow(plan, in_flight, schedules)
         if schedules > 1 or self._planned > 1:
             self.stretch_steps += schedules
@@ -258,18 +261,18 @@ class Instance(EngineLoop):
         schedules = steps + owed
         in_flight = len(self._ends)
         first = scheduler.steps
-        used: list[int] = []
-        scheduler.advance(steps, owed, used)
+        usage: list[Usage] = []
+        scheduler.advance(steps, owed, usage)
         running, waiting = len(scheduler.running), len(scheduler.waiting)
         for step in range(schedules):
             count = plan.counts[step % len(plan.counts)]
             if plan.last_count >= 0 and step == plan.schedules - 1:
                 count = plan.last_count
             start = plan.start_of(in_flight, step)
-            self._recorder.record_decodes(first + step, 1, start, count, running, waiting, used[step])
+            self._recorder.record_decodes(first + step, 1, start, count, running, waiting, usage[step])
             if self.trace is not None:
                 end = plan.ends[in_flight + step]
-                self.trace.append((first + step, end, count, 0, used[step], waiting))
+                self.trace.append((first + step, end, count, 0, *usage[step], waiting))
 
     def _rotate(self, steps: int) -> None:
         """Move the empty places of the queue as that many turns of the loop would."""
@@ -283,6 +286,4 @@ class Instance(EngineLoop):
     def close(self) -> None:
         """Bring log and scheduler up to now; nothing may happen afterwards."""
         self.settle()
-        self._recorder.flush()
-        # Only kinds that pad their batches count that.
-        self.log.padding_tokens = getattr(self.scheduler, "padding_tokens", None)
+        self._close(self.env.now)  # type: ignore[arg-type]

@@ -3,13 +3,15 @@
 Their experts are shared, so no rank can run a step alone. While any of them has requests, each runs a batch
 of its own or a dummy of one token, and the step lasts as long as the slowest one's (`DPEngineCoreProc` in
 vllm/v1/engine/core.py, vLLM 0.19). A time of work is a wave: it begins with a request, and ends when in a
-step whose number divides by 32 no rank has an unfinished one.
+step whose number divides by 32 no rank has an unfinished one. A rank that only collects a batch for a while
+(`wake_at`) has no work yet: the requests are in front of the engine.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 
 from simpy import Environment, Event
 
@@ -63,8 +65,8 @@ class LockstepGroup:
         self.env = env
         self.stretch_steps = 0
         self.ranks = [
-            LockstepRank(first_index + rank, rank, scheduler, ended, self, check=check)
-            for rank, scheduler in enumerate(schedulers)
+            LockstepRank(first_index + rank, rank, scheduler, ended, self, links=links, check=check)
+            for rank, (scheduler, links) in enumerate(zip_longest(schedulers, clock.links))
         ]
         self._clock = clock
         self._report = report
@@ -86,6 +88,8 @@ class LockstepGroup:
         self._silent = 0
         self._reach = SHORTEST_REACH
         self._wake: Alarm | None = None
+        # Between two waves: when time alone lets a rank begin the next one; -1: only a request does.
+        self._due = -1
 
     @property
     def now_ns(self) -> int:
@@ -133,12 +137,14 @@ class LockstepGroup:
         self._run_steps(now)
         if self._ends:
             self._plan_ahead(now)
+        elif self._due >= 0:
+            self._wake_at(self._due)
         else:
             self._wake = None
 
     def _agree(self) -> None:
-        """Go on while any rank has unfinished requests; else the wave is over."""
-        self._is_running = any(rank.has_unfinished for rank in self.ranks)
+        """Go on while any rank has work; else the wave is over."""
+        self._is_running = any(rank.has_work for rank in self.ranks)
         if not self._is_running:
             self._wave += 1
             self._wave_step = 0
@@ -147,20 +153,34 @@ class LockstepGroup:
 
     def _run_steps(self, now: int) -> None:
         """Dispatch steps while there is room in flight and the wave goes on, or a request begins one."""
-        ranks = self.ranks
         while len(self._ends) < self._depth:
-            if not self._is_running:
-                for rank in ranks:
-                    self._look(rank, now)
-                self._is_running = any(rank.has_unfinished for rank in ranks)
+            if self._is_running:
+                batches = [self._decide(rank, now) for rank in self.ranks]
+            else:
+                batches = self._begin_wave(now)
                 if not self._is_running:
                     return
-            batches = [self._decide(rank, now) for rank in ranks]
             end = self._clock.dispatch(batches, now)
             self._wave_step += 1
             self._ends.append(end)
-            for rank, batch in zip(ranks, batches, strict=True):
+            for rank, batch in zip(self.ranks, batches, strict=True):
                 rank.record(batch, self._clock.start_ns, end)
+
+    def _begin_wave(self, now: int) -> list[Batch | None]:
+        """Let ranks that rest decide: the wave begins if one of them has more to do than to wait."""
+        ranks = self.ranks
+        for rank in ranks:
+            self._look(rank, now)
+        asked = [rank for rank in ranks if rank.has_unfinished]
+        batches = [rank.decide(now) for rank in ranks]
+        self._is_running = any(rank.holds_until < 0 for rank in asked)
+        if self._is_running:
+            self._due = -1
+            for rank, batch in zip(ranks, batches, strict=True):
+                rank.enter(batch)
+        else:
+            self._due = min([rank.holds_until for rank in asked], default=-1)
+        return batches
 
     def _decide(self, rank: LockstepRank, now: int) -> Batch | None:
         """Let a rank choose its batch, None for a dummy.
@@ -169,14 +189,14 @@ class LockstepGroup:
         come (the all-reduce of `coordinate_batch_across_dp`). So a request that reaches it meanwhile waits a
         step more than at a busy rank.
         """
-        batch = None
         if rank.awaits_others:
             rank.skip()
             self._look(rank, now)
-        else:
-            self._look(rank, now)
-            batch = rank.decide(now)
-        rank.awaits_others = not rank.has_unfinished
+            rank.awaits_others = not rank.has_unfinished
+            return None
+        self._look(rank, now)
+        batch = rank.decide(now)
+        rank.enter(batch)
         return batch
 
     def _look(self, rank: LockstepRank, now: int) -> None:
@@ -213,7 +233,7 @@ class LockstepGroup:
         told = all(rank.counts() == self._told[rank.rank] for rank in self.ranks)
         if self._jump and told and self._is_running and len(self._ends) == self._depth:
             steps = min(rank.horizon() for rank in self.ranks)
-            if steps > 0 and any(rank.has_unfinished for rank in self.ranks):
+            if steps > 0 and any(rank.has_work for rank in self.ranks):
                 steps = min(steps, self._reach)
                 batches = [rank.foresee(steps) for rank in self.ranks]
                 self._ends += self._clock.decode_ends(batches, steps, self._ends[-1])
@@ -225,7 +245,9 @@ class LockstepGroup:
                         steps = bisect_left(self._ends, wake, 0, steps)
                 self._silent = steps
                 del self._ends[self._depth + steps :]
-        self._wake_at(self._ends[self._silent])
+        wake = self._ends[self._silent]
+        # The last steps of a wave are still in flight: a batch that is due need not wait for them.
+        self._wake_at(min(wake, self._due) if self._due >= 0 else wake)
 
     def _pass(self, steps: int) -> None:
         """Pass the first steps of the stretch: as many completions, each with the step that it lets start."""
@@ -235,6 +257,7 @@ class LockstepGroup:
         whole = steps == self._foreseen
         for rank in self.ranks:
             rank.advance(starts, ends, whole=whole)
+            rank.scheduler.expire(self._ends[steps - 1])
         self._clock.follow(ends[-1])
         self._wave_step += steps
         self.stretch_steps += steps

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 from simserve.cost.lockstep import DUMMY, BatchShape, LockstepTimer
-from simserve.engine.clock import DraftCost
-from simserve.engine.transfers import TransferClock
+from simserve.engine.clock import DraftCost, end_of_layers
+from simserve.engine.transfers import LayeredLoad, TransferClock
 from simserve.scheduler.batch import Batch
 
 
@@ -19,9 +19,11 @@ class LockstepClock:
         serial: As `StageClock`'s.
         draft: What speculative decoding adds.
         transfers: The paths of KV entries, of each rank; () where no scheduler moves any.
+        weight_reads: As `StageClock`'s; every rank reads its own.
 
     Attributes:
         start_ns: Start of the step dispatched last.
+        links: The paths of KV entries, of each rank.
     """
 
     def __init__(
@@ -31,9 +33,11 @@ class LockstepClock:
         serial: bool,
         draft: DraftCost | None = None,
         transfers: Sequence[TransferClock] = (),
+        weight_reads: Sequence[Callable[[int], int]] = (),
     ) -> None:
         self._timers = timers
-        self._transfers = transfers
+        self.links = transfers
+        self._weight_reads = weight_reads
         self._serial = serial and len(timers) > 1
         self._draft = draft
         self._free = [0] * len(timers)
@@ -42,27 +46,44 @@ class LockstepClock:
 
     @property
     def foresees(self) -> bool:
-        """Whether `decode_ends` can be asked: a single stage."""
-        return len(self._timers) == 1
+        """Whether `decode_ends` can be asked: a single stage, whose steps wait for nothing."""
+        return len(self._timers) == 1 and not self._weight_reads
 
     def dispatch(self, batches: Sequence[Batch | None], now: int) -> int:
         """Run one step decided at `now`, a batch a rank, None for a dummy; returns its end."""
         shapes = [DUMMY if batch is None else _shape(batch) for batch in batches]
         tokens = max(shape.tokens for shape in shapes)
         begin = max(now, self._end) if self._serial else now
-        for rank, batch in enumerate(batches):
+        could = max(begin, self._free[0])
+        layered: list[LayeredLoad] = []
+        for links, batch in zip(self.links, batches, strict=False):
             if batch is not None and batch.transfers is not None:
-                begin = max(begin, self._transfers[rank].land(batch.transfers, max(now, self._free[0])))
-        self.start_ns = max(begin, self._free[0])
+                landed, pieces = links.land(batch.transfers, could)
+                begin = max(begin, landed)
+                layered += pieces
+        begin = max(begin, self._free[0])
         end = begin
         for stage, timer in enumerate(self._timers):
-            end = max(begin, self._free[stage]) + timer.step_ns(shapes)
+            begin = self._read_weights(stage, max(begin, self._free[stage]), tokens)
+            if not stage:
+                self.start_ns = begin
+            duration = timer.step_ns(shapes)
             if self._draft is not None and stage == len(self._timers) - 1:
-                end += max((self._draft.batch_ns(b) for b in batches if b is not None), default=0)
+                duration += max((self._draft.batch_ns(b) for b in batches if b is not None), default=0)
+            end = end_of_layers(begin, duration, layered)
             self._free[stage] = end
             begin = end + timer.send_ns(tokens)
         self._end = end
         return end
+
+    def _read_weights(self, stage: int, begin: int, tokens: int) -> int:
+        """Let a step have the paths from the host once copies have left them; returns when it begins."""
+        if self._weight_reads:
+            begin = max([begin, *[links.copies_until() for links in self.links]])
+            duration = self._weight_reads[stage](tokens)
+            for links in self.links:
+                links.hold_for_weights(begin, duration)
+        return begin
 
     def decode_ends(
         self, batches: Sequence[tuple[BatchShape, BatchShape | None]], steps: int, begin: int

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 from simserve.cost.lockstep import DUMMY, BatchShape
 from simserve.engine.clock import StageClock
 from simserve.engine.loop import STUCK_TURNS, Ended, EngineLoop
-from simserve.scheduler.batch import Batch, Forecast
+from simserve.engine.transfers import TransferClock
+from simserve.scheduler.batch import Batch, Forecast, Usage
 from simserve.scheduler.contract import Scheduler
 from simserve.workload.request import Request
 
@@ -41,10 +42,13 @@ class LockstepRank(EngineLoop):
         index, scheduler, ended: See `EngineLoop`.
         rank: Its number in the group.
         group: Its group.
+        links: Its paths of KV entries.
         check: Check the KV bookkeeping after every step.
 
     Attributes:
         awaits_others: Whether it has gone into the next step's dummy already.
+        holds_until: When time alone lets it run what it has: a batch that is being collected is no work yet;
+            -1: it does not wait for the time.
     """
 
     def __init__(
@@ -55,13 +59,16 @@ class LockstepRank(EngineLoop):
         ended: Ended,
         group: Group,
         *,
+        links: TransferClock | None = None,
         check: bool = False,
     ) -> None:
         # The group has the clock.
-        super().__init__(index, scheduler, StageClock((), host_ns=0, serial=False), ended, check=check)
+        clock = StageClock((), host_ns=0, serial=False, transfers=links)
+        super().__init__(index, scheduler, clock, ended, check=check)
         self.rank = rank
         self._group = group
         self.awaits_others = False
+        self.holds_until = -1
         self._stuck = 0
         self._forecast: Forecast | None = None
 
@@ -90,6 +97,11 @@ class LockstepRank(EngineLoop):
         return bool(self.scheduler.sequences)
 
     @property
+    def has_work(self) -> bool:
+        """Whether a request has not ended, and not all of them only wait for the time."""
+        return self.has_unfinished and self.holds_until < 0
+
+    @property
     def free_blocks(self) -> int:
         """KV blocks that nobody owns, as of now."""
         self._group.settle()
@@ -108,29 +120,40 @@ class LockstepRank(EngineLoop):
 
     def take_input(self, now: int) -> None:
         """Take what has come or been cancelled."""
+        self.holds_until = -1
         self._take_input(now)
 
     def decide(self, now: int) -> Batch | None:
         """Schedule the next step; None for a dummy."""
         scheduler = self.scheduler
-        batch = None
-        if scheduler.sequences:
-            batch = scheduler.schedule(now)
-            for sequence, reason in scheduler.failed:
-                self._end(sequence, now, reason)
-            if scheduler.preempted:
-                self._watch_preemptions(now)
+        self.holds_until = -1
+        if not scheduler.sequences:
+            return None
+        batch = scheduler.schedule(now)
+        for sequence, reason in scheduler.failed:
+            self._end(sequence, now, reason)
+        if scheduler.preempted:
+            self._watch_preemptions(now)
         if batch is not None:
             self._stuck = 0
+        elif scheduler.sequences and True not in self._flying:
+            wake = scheduler.wake_at(now)
+            if wake is not None and wake > now:
+                self.holds_until = wake
+            else:
+                self._stuck += 1
+                if self._stuck > STUCK_TURNS:
+                    self._give_up(now)
+                    self._stuck = 0
+        return batch
+
+    def enter(self, batch: Batch | None) -> None:
+        """Go into the step with what `decide` gave."""
+        if batch is None:
+            self.skip()
+        else:
             self._flying.append(True)
-            return batch
-        if scheduler.sequences and True not in self._flying and scheduler.wake_at(now) is None:
-            self._stuck += 1
-            if self._stuck > STUCK_TURNS:
-                self._give_up(now)
-                self._stuck = 0
-        self.skip()
-        return None
+        self.awaits_others = not self.has_unfinished
 
     def skip(self) -> None:
         """Run a dummy: the rank takes part in the step, so it counts as one of its own."""
@@ -147,17 +170,19 @@ class LockstepRank(EngineLoop):
         self._recorder.record(batch, start_ns, end_ns)
         if self.trace is not None:
             tokens = (batch.decodes, batch.prefill_tokens)
-            self.trace.append((batch.step, end_ns, *tokens, batch.used_blocks, batch.waiting))
+            usage = (batch.used_blocks, self.scheduler.pool.num_free_cached)
+            self.trace.append((batch.step, end_ns, *tokens, *usage, batch.waiting))
 
     def _record_dummies(self, steps: int, start_ns: int, ends_ns: list[int]) -> None:
         scheduler = self.scheduler
         first, waiting = scheduler.steps - steps, len(scheduler.waiting)
-        used = scheduler.pool.num_blocks - 1 - scheduler.pool.num_free
+        pool = scheduler.pool
+        usage = (pool.num_blocks - 1 - pool.num_free, pool.num_free_cached)
         running = len(scheduler.running)
-        self._recorder.record_decodes(first, steps, start_ns, 0, running, waiting, used)
+        self._recorder.record_decodes(first, steps, start_ns, 0, running, waiting, usage)
         self._recorder.record_ends(ends_ns)
         if self.trace is not None:
-            self.trace += [(first + i, end, 0, 0, used, waiting) for i, end in enumerate(ends_ns)]
+            self.trace += [(first + i, end, 0, 0, *usage, waiting) for i, end in enumerate(ends_ns)]
 
     def complete(self, now: int) -> None:
         """Take the outputs of the oldest step in flight."""
@@ -173,13 +198,15 @@ class LockstepRank(EngineLoop):
         """Return how many steps can pass with nothing to be seen, the queue of steps being full."""
         if self.has_input:
             return 0
-        if not self.scheduler.sequences:
+        if not self.has_work:
             return 0 if True in self._flying else _ENDLESS
-        return 0 if False in self._flying else self.scheduler.horizon()
+        if False in self._flying or getattr(self.scheduler.config, "attention_window", None):
+            return 0  # steps of all ranks are priced together, and what windows read is no line
+        return self.scheduler.horizon()
 
     def foresee(self, steps: int) -> tuple[BatchShape, BatchShape | None]:
         """Return the batch of the next of `steps` steps, and the last one's where it has fewer sequences."""
-        if not self.scheduler.sequences:
+        if not self.has_work:
             self._forecast = None
             return DUMMY, None
         self._forecast = forecast = self.scheduler.forecast(steps)
@@ -205,19 +232,19 @@ class LockstepRank(EngineLoop):
         first = scheduler.steps
         thinned = whole and forecast.last_sequences >= 0
         counts = [forecast.cohorts[0][0]] * (steps - thinned) + [forecast.last_sequences] * thinned
-        used: list[int] | None = None if self.trace is None else []
-        first_used, last_used = scheduler.advance(steps, 0, used)
+        usage: list[Usage] | None = None if self.trace is None else []
+        first_usage, last_usage = scheduler.advance(steps, 0, usage)
         running, waiting = len(scheduler.running), len(scheduler.waiting)
         plain = steps - thinned
         record = self._recorder.record_decodes
         if plain:
-            record(first, plain, starts_ns[0], counts[0], running, waiting, first_used)
+            record(first, plain, starts_ns[0], counts[0], running, waiting, first_usage)
         if thinned:
-            record(first + plain, 1, starts_ns[plain], counts[-1], running, waiting, last_used)
+            record(first + plain, 1, starts_ns[plain], counts[-1], running, waiting, last_usage)
         self._recorder.record_ends(ends_ns)
-        if self.trace is not None and used is not None:
-            rows = zip(ends_ns, counts, used, strict=True)
-            self.trace += [(first + i, end, n, 0, blocks, waiting) for i, (end, n, blocks) in enumerate(rows)]
+        if self.trace is not None and usage is not None:
+            rows = zip(ends_ns, counts, usage, strict=True)
+            self.trace += [(first + i, end, n, 0, *held, waiting) for i, (end, n, held) in enumerate(rows)]
 
     def rest(self) -> None:
         """Run no step until the next wave: its first one has a row of its own in the log."""
@@ -227,4 +254,4 @@ class LockstepRank(EngineLoop):
     def close(self) -> None:
         """Bring log and scheduler up to now; nothing may happen afterwards."""
         self._group.settle()
-        self._recorder.flush()
+        self._close(self._group.now_ns)

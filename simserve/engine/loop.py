@@ -57,7 +57,8 @@ class EngineLoop:
     Attributes:
         outstanding: Requests running and waiting.
         log: Its steps.
-        trace: If a list, (step, end, tokens, used blocks, waiting) of every step is appended: for tests.
+        trace: If a list, (step, end, decodes, prefill tokens, used blocks, cached blocks, waiting) of every
+            step is appended: for tests.
     """
 
     def __init__(
@@ -70,10 +71,13 @@ class EngineLoop:
         cache = getattr(scheduler, "cache", None)
         self.log.fragmentation = getattr(cache, "fragmentation", None)
         self.log.shards = getattr(cache, "shards", None)
-        self.log.tiers = getattr(cache, "tier_counts", None)
-        self.trace: list[tuple[int, int, int, int, int, int]] | None = None
-        self._recorder = StepRecorder(self.log)
+        self.log.tiers = getattr(scheduler, "tier_counts", None) or getattr(cache, "tier_counts", None)
+        self.trace: list[tuple[int, ...]] | None = None
+        self._recorder = StepRecorder(self.log, scheduler.pool)
         self._clock = clock
+        connector = getattr(scheduler, "connector", None)
+        if connector is not None and clock.links is not None:
+            connector.links = clock.links
         self._ended = ended
         self._check = check
         self._depth = scheduler.config.queue_depth
@@ -106,7 +110,8 @@ class EngineLoop:
                     self._recorder.record(batch, self._clock.start_ns, end)
                     if self.trace is not None:
                         tokens = (batch.decodes, batch.prefill_tokens)
-                        self.trace.append((batch.step, end, *tokens, batch.used_blocks, batch.waiting))
+                        usage = (batch.used_blocks, scheduler.pool.num_free_cached)
+                        self.trace.append((batch.step, end, *tokens, *usage, batch.waiting))
                     if len(flying) < self._depth:
                         continue
                 elif not self._ends:
@@ -131,6 +136,14 @@ class EngineLoop:
         if self._check:
             scheduler.check_integrity()
         return True
+
+    def _close(self, now: int) -> None:
+        """Bring the log up to now, the end."""
+        self._recorder.flush()
+        # Only kinds that pad their batches count that.
+        self.log.padding_tokens = getattr(self.scheduler, "padding_tokens", None)
+        if self._clock.links is not None:
+            self.log.paths = self._clock.links.busy_until(now)
 
     def _take_input(self, now: int) -> None:
         for request, owner, arrived_ns in self._arrivals:

@@ -8,6 +8,7 @@ blocks is `num_gpu_blocks` (`determine_available_memory` in vllm/v1/worker/gpu_w
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from simserve.devices.accelerator import GIB, Accelerator
 from simserve.engine.activations import activation_bytes
@@ -52,6 +53,7 @@ class MemoryPlan:
         max_model_len: Longest request that is accepted.
         stage: Index of the pipeline stage that limits the pool.
         notes: What was reduced or overridden, and why.
+        offloaded_bytes: Weights of this rank that lie in host memory, beyond `weight_bytes`.
     """
 
     total_bytes: int
@@ -68,22 +70,39 @@ class MemoryPlan:
     max_model_len: int
     stage: int = 0
     notes: tuple[str, ...] = ()
+    offloaded_bytes: int = 0
 
     @property
     def kv_tokens(self) -> int:
         """Tokens of the pool, shared by all KV groups; the null block holds none."""
         return (self.num_gpu_blocks - 1) * self.block_size
 
+    def sizes(self) -> dict[str, int]:
+        """Return the items of `lines` by name, in bytes, and the size of a block of this rank."""
+        return {
+            "total_bytes": self.total_bytes,
+            "left_to_others_bytes": self.total_bytes - int(self.total_bytes * self.gpu_memory_utilization),
+            "weight_bytes": self.weight_bytes,
+            "activation_bytes": self.activation_bytes,
+            "runtime_bytes": self.runtime_bytes,
+            "graph_bytes": self.graph_bytes,
+            "kv_bytes": self.kv_bytes,
+            "block_bytes": self.block_bytes,
+        }
+
     def lines(self) -> list[tuple[str, int, str]]:
         """Return (label, bytes, note) for each item of the plan; the deductions are negative."""
         outside = self.total_bytes - int(self.total_bytes * self.gpu_memory_utilization)
+        weights = "of one rank, with the table of RoPE"
+        if self.offloaded_bytes:
+            weights += f"; {self.offloaded_bytes / GIB:.1f} GiB more in host memory"
         blocks = (
             f"{self.num_gpu_blocks:,} blocks of {self.block_size} tokens, {self.block_bytes:,} bytes each"
         )
         return [
             ("memory of one GPU", self.total_bytes, f"pipeline stage {self.stage}"),
             ("left to others", -outside, f"gpu_memory_utilization {self.gpu_memory_utilization:g}"),
-            ("weights", -self.weight_bytes, "of one rank, with the table of RoPE"),
+            ("weights", -self.weight_bytes, weights),
             ("activations", -self.activation_bytes, "peak at max_num_batched_tokens"),
             ("runtime", -self.runtime_bytes, "libraries, buffers, collectives"),
             (
@@ -102,6 +121,7 @@ class MemoryRequest:
     `data_parallel_size` counts the ranks that share experts: 1 for a dense model, whose ranks share nothing.
     `activations_outside`: the share of the memory is for weights, libraries and KV pool, as SGLang's
     `mem_fraction_static`, and the rest for activations and CUDA graphs.
+    `cpu_offload_gb`: GiB of each rank's layers that lie in host memory.
     """
 
     max_num_seqs: int = 256
@@ -122,6 +142,7 @@ class MemoryRequest:
     num_gpu_blocks_override: int | None = None
     disable_hybrid_kv_cache_manager: bool = False
     activations_outside: bool = False
+    cpu_offload_gb: float = 0.0
 
 
 def default_utilization(version: str) -> float:
@@ -169,14 +190,17 @@ def _plan_stage(
     """Plan one stage; `max_model_len` is not resolved yet."""
     tp = request.tensor_parallel_size
     version = _numbers(request.version)
-    weights = stage_weight_bytes(
-        shape,
-        stage,
-        tensor_parallel_size=tp,
-        data_parallel_size=request.data_parallel_size,
-        dtype=request.dtype,
-        quantization=request.quantization,
-    )
+    sharing: dict[str, Any] = {
+        "tensor_parallel_size": tp,
+        "data_parallel_size": request.data_parallel_size,
+        "dtype": request.dtype,
+        "quantization": request.quantization,
+    }
+    offloaded = 0
+    if request.cpu_offload_gb:
+        layers = stage_weight_bytes(shape, stage, layers_only=True, **sharing)
+        offloaded = min(int(request.cpu_offload_gb * GIB), layers)
+    weights = stage_weight_bytes(shape, stage, **sharing) - offloaded
     # RoPE's table of cosines and sines stands beside the weights (vLLM's RotaryEmbedding).
     weights += int(shape.max_position_embeddings * shape.rope_dim * dtype_bytes(request.dtype or shape.dtype))
     layout = kv_layout(shape, stage, _kv_dtype(shape, request), request)
@@ -209,11 +233,11 @@ def _plan_stage(
             f"{shape.name} does not fit on {accelerator.name}: a rank needs {weights / GIB:.1f} GiB for "
             f"weights and {(activations + runtime + graphs) / GIB:.1f} GiB beside them, and has "
             f"{budget / GIB:.1f} GiB ({utilization:g} of {accelerator.memory_bytes / GIB:.1f} GiB); use "
-            "more ranks (tensor_parallel_size), quantization, or a GPU with more memory"
+            "more ranks (tensor_parallel_size), quantization, cpu_offload_gb, or a GPU with more memory"
         )
     plan = MemoryPlan(
         accelerator.memory_bytes, utilization, weights, activations, runtime, graphs, kv_bytes,
-        layout.block_bytes, layout.block_size, blocks, layout.windows, 0, index,
+        layout.block_bytes, layout.block_size, blocks, layout.windows, 0, index, (), offloaded,
     )  # fmt: skip
     return plan, layout
 
@@ -235,6 +259,11 @@ def _resolve_length(
         raise CapacityError(
             f"max_model_len {wanted:,} does not fit in the KV cache: {plan.num_gpu_blocks:,} blocks hold a "
             f"request of {held:,} tokens at most; lower max_model_len or raise gpu_memory_utilization"
+        )
+    if plan.offloaded_bytes < int(request.cpu_offload_gb * GIB):
+        notes.append(
+            f"cpu_offload_gb {request.cpu_offload_gb:g}: the layers of a rank have only "
+            f"{plan.offloaded_bytes / GIB:.1f} GiB; embedding and LM head stay on the GPU"
         )
     if held < wanted:
         notes.append(

@@ -7,7 +7,8 @@ from struct import pack
 import numpy as np
 
 from simserve.metrics.record import StepLog, extend_column
-from simserve.scheduler.batch import Batch
+from simserve.scheduler.batch import Batch, Usage
+from simserve.scheduler.contract import Units
 
 # Rows, and ends, kept before they move to the columns of the log.
 _ROWS_KEPT = 256
@@ -17,6 +18,10 @@ _ENDS_KEPT = 1024
 class StepRecorder:
     """Appends to a `StepLog`. Consecutive decode steps with the same batch and queue share a row.
 
+    Args:
+        log: Where to.
+        pool: The engine's KV memory.
+
     Rows and ends are moved to the log's columns many at a time; `flush` moves the rest.
 
     Attributes:
@@ -25,11 +30,12 @@ class StepRecorder:
         steps: Steps of the open row.
     """
 
-    def __init__(self, log: StepLog) -> None:
+    def __init__(self, log: StepLog, pool: Units) -> None:
         self.log = log
+        self._pool = pool
         self._ends: list[int] = []
-        # Rows one after the other: first step, start, prefill tokens, decodes, running, waiting, used blocks;
-        # and the steps of all but the last, which is open.
+        # Rows one after the other: first step, start, prefill tokens, decodes, running, waiting, used
+        # and cached blocks; and the steps of all but the last, which is open.
         self._rows: list[int] = []
         self._closed: list[int] = []
         self._is_open = False
@@ -38,16 +44,14 @@ class StepRecorder:
         self.waiting = -1
 
     def record(self, batch: Batch, start_ns: int, end_ns: int) -> None:
-        """Append one dispatched step."""
+        """Append one dispatched step, before another schedule is made."""
         self._ends.append(end_ns)
         decodes, waiting = batch.decodes, batch.waiting
         if decodes == self.decodes and waiting == self.waiting and not batch.chunks:
             self.steps += 1
             return
-        self._begin(
-            (batch.step, start_ns, batch.prefill_tokens, decodes, batch.running, waiting, batch.used_blocks),
-            1,
-        )
+        usage = (batch.used_blocks, self._pool.num_free_cached)
+        self._begin((batch.step, start_ns, batch.prefill_tokens, decodes, batch.running, waiting, *usage), 1)
         self.decodes = -1 if batch.chunks else decodes
         self.waiting = waiting
 
@@ -58,17 +62,17 @@ class StepRecorder:
             self._move_ends()
 
     def record_decodes(
-        self, step: int, steps: int, start_ns: int, decodes: int, running: int, waiting: int, used_blocks: int
+        self, step: int, steps: int, start_ns: int, decodes: int, running: int, waiting: int, usage: Usage
     ) -> None:
         """Append `steps` equal decode steps; their ends are appended by the caller."""
         if decodes == self.decodes and waiting == self.waiting:
             self.steps += steps
             return
-        self._begin((step, start_ns, 0, decodes, running, waiting, used_blocks), steps)
+        self._begin((step, start_ns, 0, decodes, running, waiting, *usage), steps)
         self.decodes = decodes
         self.waiting = waiting
 
-    def _begin(self, row: tuple[int, int, int, int, int, int, int], steps: int) -> None:
+    def _begin(self, row: tuple[int, ...], steps: int) -> None:
         if self._is_open:
             self._closed.append(self.steps)
             if len(self._closed) >= _ROWS_KEPT:
@@ -93,7 +97,7 @@ class StepRecorder:
         log = self.log
         columns = (
             log.first_step, log.start_ns, log.prefill_tokens, log.decode_tokens, log.running, log.waiting,
-            log.used_blocks,
+            log.used_blocks, log.cached_blocks,
         )  # fmt: skip
         rows = np.frombuffer(pack(f"{len(self._rows)}q", *self._rows), np.int64)
         for column, values in zip(columns, rows.reshape(-1, len(columns)).T, strict=True):

@@ -48,6 +48,7 @@ class BlockPool(KVPool):
             self.references[block] = 1
             key = self._key_of.pop(block, None)
             if key is not None:
+                self.num_free_cached -= 1
                 holders = self._cached[key]
                 del holders[block]
                 if not holders:
@@ -63,6 +64,7 @@ class BlockPool(KVPool):
             if not self.references[block]:
                 self._free[block] = None
                 self.num_free += 1
+                self.num_free_cached += block in self._key_of
 
     def touch(self, ids: Iterable[int]) -> None:
         """Add a reference to hit blocks; free ones leave the middle of the queue."""
@@ -70,6 +72,7 @@ class BlockPool(KVPool):
             if not self.references[block]:
                 del self._free[block]
                 self.num_free -= 1
+                self.num_free_cached -= block in self._key_of
             self.references[block] += 1
 
     def count_idle(self, ids: Iterable[int]) -> int:
@@ -122,6 +125,9 @@ class BlockPool(KVPool):
         free = self.free_block_ids()
         if len(free) != self.num_free:
             raise IntegrityError(f"{len(free)} blocks in the free queue, {self.num_free} counted")
+        cached = sum(block in self._key_of for block in free)
+        if cached != self.num_free_cached:
+            raise IntegrityError(f"{cached} free blocks have a hash, {self.num_free_cached} counted")
         places = [*free, *(block for block in range(self.num_blocks) if counts[block])]
         if sorted(places) != list(range(1, self.num_blocks)):
             raise IntegrityError("a block is lost, or owned and free")

@@ -17,6 +17,9 @@ from simserve.kvcache.tiered_cache import RecomputeTime, TieredCache
 from simserve.kvcache.tiers import TierStack
 
 CacheKind = Literal["paged", "radix", "sharded"]
+# How a request takes in what is fetched for it: its step waits for all of it, or for each layer's part in
+# turn; or it waits by itself while other requests go on.
+Load = Literal["blocking", "layerwise", "async"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +28,13 @@ class TierPlan:
 
     Attributes:
         specs: The tiers, the nearest to the GPU first.
-        own_paths: For each tier whether it is read over a path of its own, and not over PCIe with the swaps.
+        own_paths: For each tier whether it is read and written over paths of its own, and not over PCIe with
+            the swaps.
         bytes_per_token: KV bytes of a token on all GPUs of the engine.
         gpus: How many share these bytes evenly, each with paths of its own.
         chunk_tokens, recompute_s, prefetch: See `tiers.TierStack` and `tiered_cache.TieredCache`.
+        load: How what is fetched comes in.
+        layers: Layers that one GPU holds, for loads layer by layer.
     """
 
     specs: tuple[TierSpec, ...]
@@ -38,6 +44,8 @@ class TierPlan:
     chunk_tokens: int = 256
     recompute_s: RecomputeTime | None = None
     prefetch: bool = False
+    load: Load = "blocking"
+    layers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +93,7 @@ class CachePlan:
         if self.kind == "paged" and tiers.specs and tiers.specs[0].write == "back":
             raise InputError(
                 f"tier {tiers.specs[0].name}: write: back needs the cache kind 'radix', whose tree says what "
-                "it drops; expected through or second_use with 'paged'"
+                "it drops: expected radix, or through or second_use with 'paged'"
             )
         stack = TierStack(tiers.specs, tiers.bytes_per_token, tiers.chunk_tokens)
         return TieredCache(cache, stack, tiers.recompute_s, prefetch=tiers.prefetch)

@@ -94,6 +94,10 @@ class EvictionPolicy:
         """
         return 0
 
+    def stale_at(self) -> int | None:
+        """Return the next time at which `find_stale` may say more than before; None: never."""
+        return None
+
     def clear(self) -> None:
         """Forget all nodes."""
         self._heap.clear()

@@ -37,6 +37,10 @@ class TTL(LRU):
             self._stale = marks[0][1] if marks else tick
         return self._stale
 
+    def stale_at(self) -> int | None:
+        """Return when the oldest uses that are still young enough will be `ttl_s` old."""
+        return self._marks[0][0] + self.ttl_ns if self._marks else None
+
 
 @registry.register("eviction", "cost")
 class CostAware(EvictionPolicy):
@@ -48,8 +52,9 @@ class CostAware(EvictionPolicy):
     Greedy-Dual-Size-Frequency caching policy", HPL-98-69R1.
 
     Options: `linear_context_tokens`, the position at which attention costs as much as the rest of a token's
-    prefill: parameters / (2 x layers x attention width). The default is that of Llama 3.1 8B,
-    8.03e9 / (2 x 32 x 4096).
+    prefill. A scenario that leaves it out gets that of its model on its hardware
+    (`scenario/eviction_build.py`). The default, for a cache without a scenario, is that of Llama 3.1 8B by
+    its FLOPs, parameters / (2 x layers x attention width): 8.03e9 / (2 x 32 x 4096).
     """
 
     option_defaults: ClassVar = {"linear_context_tokens": 30_600.0}

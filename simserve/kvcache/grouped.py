@@ -97,7 +97,15 @@ class GroupedCache:
         )
         return need <= self.pool.num_free
 
-    def admit(self, table: Table, hits: GroupHits, hit_tokens: int, tokens: int, room_for: int) -> bool:
+    def admit(
+        self,
+        table: Table,
+        hits: GroupHits,
+        hit_tokens: int,
+        tokens: int,
+        room_for: int,
+        publish: bool = True,
+    ) -> bool:
         """Give a sequence without blocks its hits and its first tokens; see `PagedCache.admit`."""
         if not self._fits(table, hits, max(tokens, room_for)):
             return False
@@ -114,8 +122,13 @@ class GroupedCache:
             tables[group] = [NULL_BLOCK] * skip + kept
             self._published[request_id][group] = len(tables[group])
         self._extend(tables, tokens)
-        self.publish(table, tokens)
+        if publish:
+            self.publish(table, tokens)
         return True
+
+    def capacity_tokens(self, table: Table) -> int:
+        """Return how many tokens a table holds without taking more blocks."""
+        return min(map(len, self._tables[table.request.id])) * self.block_size
 
     def grow(self, table: Table, computed_tokens: int, tokens: int) -> bool:
         """Release what left the windows, then extend every group to `tokens` tokens; False if it cannot."""

@@ -104,7 +104,15 @@ class PagedCache:
                     sizes.pop()
         return Hits(runs, sizes, blocks), blocks * size
 
-    def admit(self, table: Table, hits: Hits, hit_tokens: int, tokens: int, room_for: int) -> bool:
+    def admit(
+        self,
+        table: Table,
+        hits: Hits,
+        hit_tokens: int,
+        tokens: int,
+        room_for: int,
+        publish: bool = True,
+    ) -> bool:
         """Give a sequence without blocks its hits and blocks up to `tokens` tokens, and publish what is full.
 
         Args:
@@ -112,6 +120,7 @@ class PagedCache:
             hits, hit_tokens: What `lookup` returned.
             tokens: Tokens to hold now.
             room_for: Tokens for which there must be room, now or later (vLLM's gate on whole prompts).
+            publish: Whether the blocks hold their tokens with this step; else they come later.
 
         Returns:
             False, and nothing has changed, if there is no room.
@@ -131,7 +140,8 @@ class PagedCache:
             table.tracked = table.published = blocks
         table.private = need = -(-tokens // size) - blocks
         pool.take(need)
-        self.publish(table, tokens)
+        if publish:
+            self.publish(table, tokens)
         return True
 
     def grow(self, table: Table, computed_tokens: int, tokens: int) -> bool:

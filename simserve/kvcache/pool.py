@@ -14,11 +14,13 @@ class KVPool:
 
     Attributes:
         num_free: Blocks in the free queue.
+        num_free_cached: Those of them that have a hash: what a lookup can find until they are taken.
         awaited_key, awaited_published: A key to watch, and whether it has been published since.
     """
 
     def __init__(self, num_blocks: int) -> None:
         self.num_blocks = num_blocks
         self.num_free = num_blocks - 1
+        self.num_free_cached = 0
         self.awaited_key = UNKEYED
         self.awaited_published = False

@@ -48,7 +48,7 @@ class RadixCache(RadixTree):
 
     def reset(self) -> None:
         """Forget everything; the clock goes on."""
-        self.root = RadixNode(None, None, [], 0, self._tick)
+        self.root = self.node_type(None, None, [], 0, self._tick)
         self.evictable_tokens = 0
         self.protected_tokens = 0
         self.num_nodes = 0
@@ -180,6 +180,10 @@ class RadixCache(RadixTree):
             expired += node.length
             self._drop(node)
         return expired
+
+    def expires_at(self) -> int | None:
+        """Return the next time at which `expire` may drop something; None: never."""
+        return self._eviction.stale_at()
 
     def _drop(self, node: RadixNode) -> None:
         """Remove an evictable leaf that the policy has given out."""

@@ -71,6 +71,11 @@ class PagePool:
         """Pages that hold nothing, or what nobody has locked."""
         return self.unused_pages + self._tree.evictable_tokens // self._tree.page_size
 
+    @property
+    def num_free_cached(self) -> int:
+        """Pages of the tree that nobody has locked."""
+        return self._tree.evictable_tokens // self._tree.page_size
+
     def take(self, pages: int) -> None:
         """Take pages, evicting what is missing. Needs pages <= num_free."""
         missing = pages - self.unused_pages
@@ -112,6 +117,10 @@ class RadixPages:
     def expire(self, now_ns: int) -> None:
         """Drop what has outlived the eviction policy's time to live; times must not go back."""
         self.pool.unused_pages += self.tree.expire(now_ns) // self.block_size
+
+    def expires_at(self) -> int | None:
+        """Return the next time at which `expire` may drop something; None: never."""
+        return self.tree.expires_at()
 
     def attach(self, table: Table) -> None:
         """Prepare the table of a request that has just been added."""

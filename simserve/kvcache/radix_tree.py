@@ -6,6 +6,7 @@ What it is for, locks and eviction, stands in `radix`.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
+from typing import ClassVar
 
 from simserve.kvcache.eviction import EvictionPolicy
 from simserve.kvcache.radix_node import RadixNode, first_page, follow, skip_tokens, take_tokens
@@ -23,7 +24,10 @@ class RadixTree:
     Attributes:
         root: Empty.
         num_nodes: Without the root.
+        node_type: What its nodes are.
     """
+
+    node_type: ClassVar[type[RadixNode]] = RadixNode
 
     def __init__(self, page_size: int, eviction: EvictionPolicy, split_keeps_creation: bool) -> None:
         self.page_size = page_size
@@ -31,7 +35,7 @@ class RadixTree:
         self._split_keeps_creation = split_keeps_creation
         # Grows with every walk and every new node; nothing depends on a clock.
         self._tick = 0
-        self.root = RadixNode(None, None, [], 0, 0)
+        self.root = self.node_type(None, None, [], 0, 0)
         self.num_nodes = 0
 
     def peek(self, segments: Sequence[Segment], tokens: int, namespace: Hashable = None) -> int:
@@ -112,7 +116,7 @@ class RadixTree:
         if namespace is not None and parent is self.root:
             place = (namespace, place)
         self._tick += 1
-        leaf = RadixNode(parent, place, take_tokens(segments, index, offset, tokens), tokens, self._tick)
+        leaf = self.node_type(parent, place, take_tokens(segments, index, offset, tokens), tokens, self._tick)
         parent.children[place] = leaf
         self.num_nodes += 1
         return leaf
@@ -125,7 +129,7 @@ class RadixTree:
         parent = node.parent
         assert parent is not None
         self._tick += 1
-        upper = RadixNode(parent, node.place, take_tokens(node.key, 0, 0, tokens), tokens, self._tick)
+        upper = self.node_type(parent, node.place, take_tokens(node.key, 0, 0, tokens), tokens, self._tick)
         if self._split_keeps_creation:
             upper.created = node.created
         upper.locks = node.locks

@@ -73,18 +73,27 @@ class RunPool(KVPool):
                 if self._twins and run.key != UNKEYED and isinstance(self._cached[run.key], list):
                     self._split(run, size - count)  # what is taken now is a run of its own
                     continue
-                run.size = size - count
+                run.size = size = size - count
+                if run.key != UNKEYED:
+                    self.num_free_cached -= count
+                elif run.hashed > size:
+                    self.num_free_cached -= run.hashed - size
+                    run.hashed = size
                 return
             count -= size
             self._unlink(run)
             if run.key != UNKEYED:
+                self.num_free_cached -= size
                 self._forget(run)
+            else:
+                self.num_free_cached -= run.hashed
 
     def release_unkeyed(self, count: int, hashed: int) -> None:
         """Append blocks that nobody can hit to the queue; `hashed` of them, taken last, carry a hash."""
         run = Run(UNKEYED, count)
         run.hashed = hashed
         self.num_free += count
+        self.num_free_cached += hashed
         self._append(run)
 
     def release(self, runs: list[Run], sizes: list[int]) -> None:
@@ -102,6 +111,7 @@ class RunPool(KVPool):
         if not run.references:
             run.rest = None
             self.num_free += run.size
+            self.num_free_cached += run.size
             self._append(run)
 
     def hold(self, runs: list[Run], sizes: list[int]) -> None:
@@ -112,6 +122,7 @@ class RunPool(KVPool):
             if not run.references:
                 self._unlink(run)
                 self.num_free -= size
+                self.num_free_cached -= size
             run.references += 1
 
     def count_idle(self, runs: list[Run], sizes: list[int]) -> int:
@@ -240,7 +251,7 @@ class RunPool(KVPool):
     def num_cached(self) -> int:
         """Distinct cached keys, without those of blocks without a key that are held."""
         firsts = (hit[0] if isinstance(hit, list) else hit for hit in self._cached.values())
-        return sum(run.size for run in firsts) + sum(min(run.hashed, run.size) for run in self.free_runs())
+        return sum(run.size for run in firsts) + sum(run.hashed for run in self.free_runs())
 
     def free_runs(self) -> Iterator[Run]:
         """Yield the runs in the free queue, front first."""
@@ -269,6 +280,9 @@ class RunPool(KVPool):
         free = list(self.free_runs())
         if any(run.references for run in free) or sum(run.size for run in free) != self.num_free:
             raise IntegrityError("a held run lies in the free queue, or free blocks do not add up")
+        cached = sum(run.size if run.key != UNKEYED else run.hashed for run in free)
+        if cached != self.num_free_cached:
+            raise IntegrityError(f"{cached} free blocks have a hash, {self.num_free_cached} counted")
         held = sum(run.size for run in counts) + unkeyed
         if held + self.num_free != self.num_blocks - 1:
             raise IntegrityError(f"{held} blocks held and {self.num_free} free of {self.num_blocks - 1}")

@@ -20,6 +20,7 @@ class TierSpec:
         name: As reports show it.
         capacity_bytes: Room for chunks.
         read_bytes_per_s, latency_s: From here into GPU memory, all hops taken together.
+        write_bytes_per_s: Into it, from GPU memory or the tier above; None: as fast as it is read.
         write: When it gets what the tier above has: `through`: at once; `back`: when the tier above drops it;
             `second_use`: when it is used there for the second time.
     """
@@ -29,14 +30,21 @@ class TierSpec:
     read_bytes_per_s: float
     latency_s: float = 0.0
     write: WriteMode = "through"
+    write_bytes_per_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.write not in WRITE_MODES:
             raise InputError(
                 f"tier {self.name}: write: expected one of {', '.join(WRITE_MODES)}, got {self.write!r}"
             )
-        if self.capacity_bytes < 0 or self.read_bytes_per_s <= 0 or self.latency_s < 0:
-            raise InputError(f"tier {self.name}: expected capacity and latency >= 0 and a read rate above 0")
+        rates = (self.read_bytes_per_s, self.written_at_bytes_per_s)
+        if self.capacity_bytes < 0 or min(rates) <= 0 or self.latency_s < 0:
+            raise InputError(f"tier {self.name}: expected capacity and latency >= 0 and rates above 0")
+
+    @property
+    def written_at_bytes_per_s(self) -> float:
+        """Rate at which it is written."""
+        return self.read_bytes_per_s if self.write_bytes_per_s is None else self.write_bytes_per_s
 
 
 @dataclass(slots=True)
@@ -75,20 +83,25 @@ class Tier:
         self.chunk_bytes = chunk_bytes
         self.capacity = spec.capacity_bytes // chunk_bytes
         self.counts = TierCounts()
-        self.chunks: OrderedDict[int, None] = OrderedDict()
+        # Each with the number of the move that wrote it.
+        self.chunks: OrderedDict[int, int] = OrderedDict()
         # Used once, of late: as many as the tier holds chunks.
         self._used_once: OrderedDict[int, None] = OrderedDict()
 
-    def put(self, key: int) -> int | None:
-        """Write a chunk that is not there; return the key of the one that had to go for it, if any."""
+    def put(self, key: int, ticket: int) -> tuple[int, int] | None:
+        """Write a chunk that is not there, with a move; return the one that had to go for it, if any.
+
+        Returns:
+            Its key, and the move that had brought it.
+        """
         if not self.capacity:
-            return key
+            return key, ticket
         self.counts.written_bytes += self.chunk_bytes
-        self.chunks[key] = None
+        self.chunks[key] = ticket
         if len(self.chunks) <= self.capacity:
             return None
         self.counts.dropped_bytes += self.chunk_bytes
-        return self.chunks.popitem(last=False)[0]
+        return self.chunks.popitem(last=False)
 
     def note_use(self, key: int) -> bool:
         """Whether this is at least the second use of a chunk above this tier that is remembered."""

@@ -14,7 +14,7 @@ from simserve.kvcache.prefix_keys import block_keys, token_segments
 from simserve.kvcache.radix_node import RadixNode, path_segments
 from simserve.kvcache.radix_pages import RadixPages
 from simserve.kvcache.tier import TierCounts
-from simserve.kvcache.tiers import GPU, Move, Stretch, TierStack
+from simserve.kvcache.tiers import Move, Stretch, TierStack, Traffic
 from simserve.workload.request import Request
 
 # (history, tokens) -> seconds of a prefill of so many tokens behind so many.
@@ -73,9 +73,10 @@ class TieredCache:
         self.writes_back = bool(stack.tiers) and stack.tiers[0].spec.write == "back"
         self.prefetches = prefetch
         self._recompute_s = recompute_s
-        # What has begun to move, each with the request that it is prefetched for, or that was; -1: none.
-        self._moves: list[tuple[Move, int]] = []
-        self._prefetched: set[int] = set()
+        # What else is on the paths, for estimates; None: nothing.
+        self.traffic: Traffic | None = None
+        # What has begun to move.
+        self._moves: list[Move] = []
         # Chunks of a request on the GPU that the tiers have been told of, by its id.
         self._published: dict[int, int] = {}
         # Keys of the request that was asked about last, and of those on the GPU.
@@ -89,12 +90,8 @@ class TieredCache:
         """What each tier was asked and has moved, by its name."""
         return {tier.spec.name: tier.counts for tier in self.stack.tiers}
 
-    def take_moves(self) -> list[tuple[Move, int]]:
-        """Return what has begun to move since the last call.
-
-        Each with a ticket: the id of the request that a prefetch is for, or whose prefetch has to land before
-        a fetch can begin; -1 for none.
-        """
+    def take_moves(self) -> list[Move]:
+        """Return what has begun to move since the last call."""
         moves, self._moves = self._moves, []
         return moves
 
@@ -112,6 +109,11 @@ class TieredCache:
         """Let the GPU's cache drop what is too old."""
         self.gpu.expire(now_ns)
 
+    def expires_at(self) -> int | None:
+        """Return when the GPU's cache may drop something as too old; None: never."""
+        at: int | None = self.gpu.expires_at()
+        return at
+
     # -- requests -----------------------------------------------------------------------------------------
 
     def attach(self, table: Table) -> None:
@@ -124,13 +126,7 @@ class TieredCache:
         if request.shared_tokens:
             _, found = self.gpu.lookup(table, request.prompt_tokens)
             keys = self._lookup_keys(request, request.prompt_tokens)
-            moves = self.stack.prefetch(keys, found // self.stack.chunk_tokens)
-            first = self.stack.tiers[0].spec.name
-            for move in moves:
-                is_up = move.target == first and move.source != GPU
-                self._moves.append((move, request.id if is_up else -1))
-                if is_up:
-                    self._prefetched.add(request.id)
+            self._moves += self.stack.prefetch(keys, found // self.stack.chunk_tokens)
 
     def lookup(self, table: Table, known_tokens: int) -> tuple[TieredHits, int]:
         """Return what GPU and tiers hold of a sequence, and up to where it counts as computed."""
@@ -141,7 +137,7 @@ class TieredCache:
         found = self.stack.find(keys, skip)
         chosen = found
         if found and self._recompute_s is not None:
-            chosen = self.stack.choose_fetch(found, known_tokens, self._recompute_s)
+            chosen = self.stack.choose_fetch(found, known_tokens, self._recompute_s, keys, self.traffic)
         end = chosen[-1].end * chunk if chosen else 0
         return TieredHits(on_gpu, gpu_tokens, keys, skip, found, chosen), max(gpu_tokens, end)
 
@@ -152,12 +148,7 @@ class TieredCache:
         if not self.gpu.admit(table, hits.on_gpu, hits.gpu_tokens, tokens, room_for):
             return False
         self._keys[table.request.id] = self._chunk_keys(table.request)
-        moves = self.stack.fetch(hits.keys, hits.found, hits.chosen, hits.skip)
-        ticket = -1
-        if table.request.id in self._prefetched:
-            self._prefetched.discard(table.request.id)
-            ticket = table.request.id
-        self._moves += [(move, ticket if move.target == GPU else -1) for move in moves]
+        self._moves += self.stack.fetch(hits.keys, hits.found, hits.chosen, hits.skip)
         return True
 
     def grow(self, table: Table, computed_tokens: int, tokens: int) -> bool:
@@ -220,18 +211,14 @@ class TieredCache:
         full = tokens // self.stack.chunk_tokens
         if full > done:
             self._published[table.request.id] = full
-            self._note(self.stack.publish(self._chunk_keys(table.request)[done:full]))
+            self._moves += self.stack.publish(self._chunk_keys(table.request)[done:full])
 
     def _forget(self, table: Table) -> None:
         self._keys.pop(table.request.id, None)
         self._published.pop(table.request.id, None)
-        self._prefetched.discard(table.request.id)
 
     def _drop(self, node: RadixNode) -> None:
         """Let the tiers take over what the GPU's tree drops."""
         chunk = self.stack.chunk_tokens
         keys = block_keys(path_segments(node), chunk, node.depth // chunk)
-        self._note(self.stack.drop(keys[(node.depth - node.length) // chunk :]))
-
-    def _note(self, moves: list[Move]) -> None:
-        self._moves += [(move, -1) for move in moves]
+        self._moves += self.stack.drop(keys[(node.depth - node.length) // chunk :])

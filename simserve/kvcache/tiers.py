@@ -2,14 +2,15 @@
 
 A tier holds chunks of tokens by the keys of their prefixes (`prefix_keys.block_keys`), so a chunk is found by
 whoever has the same tokens up to its end. Pure bookkeeping: no clock, and no link. Every call returns what
-it moves, for an engine to price. Chunks of 256 tokens are LMCache's default; the ways to fill a tier are
+it moves, for an engine to price; every move has a number, and names those that it has to wait for: a chunk
+can be read when its write has landed. Chunks of 256 tokens are LMCache's default; the ways to fill a tier are
 those of SGLang's HiCache (`write_through`, `write_back`; `write_through_selective` is the second use).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from simserve.errors import IntegrityError
 from simserve.kvcache.tier import Tier, TierSpec
@@ -19,11 +20,29 @@ GPU = "gpu"
 
 
 class Move(NamedTuple):
-    """Bytes on their way from one tier to another (`GPU` is one)."""
+    """Bytes on their way from one tier to another (`GPU` is one).
+
+    Attributes:
+        source, target, size_bytes: What moves where.
+        ticket: Its number; -1: none waits for it.
+        after: Numbers of the moves that wrote what it reads.
+    """
 
     source: str
     target: str
     size_bytes: int
+    ticket: int = -1
+    after: tuple[int, ...] = ()
+
+
+class Traffic(Protocol):
+    """What else is on the paths now, for estimates."""
+
+    def path_wait_s(self, tier: int) -> float:
+        """Return how long what is under way still holds the path on which a tier is read."""
+
+    def landing_wait_s(self, ticket: int) -> float:
+        """Return how long it takes until a move has landed."""
 
 
 class Stretch(NamedTuple):
@@ -47,7 +66,9 @@ class TierStack:
         self.chunk_tokens = chunk_tokens
         self.chunk_bytes = chunk_tokens * bytes_per_token
         self.tiers = [Tier(spec, self.chunk_bytes) for spec in specs]
-        self._moved: dict[tuple[str, str], int] = {}
+        # Of the call under way: by (source, target) bytes, number, and numbers of what has to land before.
+        self._moved: dict[tuple[str, str], tuple[int, int, dict[int, None]]] = {}
+        self._tickets = 0
 
     # -- looking up and fetching --------------------------------------------------------------------------
 
@@ -75,22 +96,29 @@ class TierStack:
                 return level
         return -1
 
-    def estimate_fetch_s(self, stretches: Iterable[Stretch], busy_s: Sequence[float] = ()) -> float:
+    def estimate_fetch_s(
+        self, stretches: Iterable[Stretch], keys: Sequence[int] = (), traffic: Traffic | None = None
+    ) -> float:
         """Return how long it takes to bring chunks to the GPU, one tier after the other.
 
         Args:
             stretches: What is fetched.
-            busy_s: For each tier how long other traffic (swaps, weights, fetches) still holds its link.
+            keys: Keys of the prefix's chunks, from its start; asked for with `traffic` only.
+            traffic: What has to land or to leave the paths first; None: they are idle.
         """
         seconds = wait_s = 0.0
         used: list[int] = []
         for level, begin, end in stretches:
-            spec = self.tiers[level].spec
+            tier = self.tiers[level]
             if level not in used:
                 used.append(level)
-                seconds += spec.latency_s
-                wait_s = max(wait_s, busy_s[level] if level < len(busy_s) else 0.0)
-            seconds += (end - begin) * self.chunk_bytes / spec.read_bytes_per_s
+                seconds += tier.spec.latency_s
+                if traffic is not None:
+                    wait_s = max(wait_s, traffic.path_wait_s(level))
+            if traffic is not None:
+                for ticket in dict.fromkeys([tier.chunks[key] for key in keys[begin:end]]):
+                    wait_s = max(wait_s, traffic.landing_wait_s(ticket))
+            seconds += (end - begin) * self.chunk_bytes / tier.spec.read_bytes_per_s
         return wait_s + seconds
 
     def choose_fetch(
@@ -98,7 +126,8 @@ class TierStack:
         stretches: Sequence[Stretch],
         tokens: int,
         recompute_s: Callable[[int, int], float],
-        busy_s: Sequence[float] = (),
+        keys: Sequence[int] = (),
+        traffic: Traffic | None = None,
     ) -> list[Stretch]:
         """Return the first of the stretches that are worth fetching: the rest is sooner computed again.
 
@@ -108,7 +137,7 @@ class TierStack:
             stretches: What `find` found.
             tokens: Length of the prompt.
             recompute_s: (history, tokens) -> seconds of a prefill of so many tokens behind so many.
-            busy_s: See `estimate_fetch_s`.
+            keys, traffic: See `estimate_fetch_s`.
         """
         best: list[Stretch] = []
         if stretches:
@@ -117,7 +146,7 @@ class TierStack:
             for count, stretch in enumerate(stretches, 1):
                 end = stretch.end * self.chunk_tokens
                 rest_s = recompute_s(end, tokens - end) if tokens > end else 0.0
-                total_s = self.estimate_fetch_s(stretches[:count], busy_s) + rest_s
+                total_s = self.estimate_fetch_s(stretches[:count], keys, traffic) + rest_s
                 if total_s < least_s:
                     least_s = total_s
                     best = list(stretches[:count])
@@ -153,30 +182,31 @@ class TierStack:
     def _raise(self, keys: Sequence[int], stretch: Stretch, target: str) -> None:
         """Read chunks, the last first, so that the first are the last to go again."""
         tier = self.tiers[stretch.tier]
-        size = (stretch.end - stretch.begin) * self.chunk_bytes
-        tier.counts.read_bytes += size
-        self._count(tier.spec.name, target, size)
         for key in reversed(keys[stretch.begin : stretch.end]):
+            tier.counts.read_bytes += self.chunk_bytes
+            ticket = self._count(tier.spec.name, target, tier.chunks.get(key, -1))
             if key in tier.chunks:  # what was raised before may have pushed it out
                 tier.chunks.move_to_end(key)
             for level in range(stretch.tier - 1, -1, -1):
-                self._write(level, key, "")
+                self._write(level, key, ticket, is_under_way=True)
 
     # -- filling ------------------------------------------------------------------------------------------
 
     def publish(self, keys: Sequence[int]) -> list[Move]:
         """Note that a request has the chunks of its prefix on the GPU: computed, found there or fetched."""
         for key in reversed(keys):
-            self._fill(0, key, GPU)
+            self._fill(0, key, -1)
         return self._take_moves()
 
     def drop(self, keys: Sequence[int]) -> list[Move]:
         """Note that the GPU drops chunks; return what is written back."""
         for key in reversed(keys):
-            self._write_back(0, key, GPU)
+            self._write_back(0, key, -1)
         return self._take_moves()
 
-    def _fill(self, level: int, key: int, source: str) -> None:
+    # Each of these takes a tier, a chunk, and the number of the move that brought it to where it comes from.
+
+    def _fill(self, level: int, key: int, came_with: int) -> None:
         """Give a tier a chunk that is used above it, if it is to have it now; the tiers below likewise."""
         if level == len(self.tiers):
             return
@@ -184,39 +214,52 @@ class TierStack:
         if key in tier.chunks:
             tier.chunks.move_to_end(key)
         elif tier.spec.write == "through" or (tier.spec.write == "second_use" and tier.note_use(key)):
-            self._write(level, key, source)
+            self._write(level, key, came_with)
             return
         else:
             return
-        self._fill(level + 1, key, tier.spec.name)
+        self._fill(level + 1, key, tier.chunks[key])
 
-    def _write(self, level: int, key: int, source: str) -> None:
-        """Write a chunk; a source "" says that its way has been counted already."""
+    def _write(self, level: int, key: int, came_with: int, *, is_under_way: bool = False) -> None:
+        """Write a chunk from the tier above, or one that passes through it on its way with that very move."""
         tier = self.tiers[level]
         if key in tier.chunks:
             tier.chunks.move_to_end(key)
             return
-        if tier.capacity and source:
-            self._count(source, tier.spec.name, self.chunk_bytes)
-        gone = tier.put(key)
-        if gone != key:
-            self._fill(level + 1, key, tier.spec.name)
+        ticket = came_with
+        if tier.capacity and not is_under_way:
+            source = self.tiers[level - 1].spec.name if level else GPU
+            ticket = self._count(source, tier.spec.name, came_with)
+        gone = tier.put(key, ticket)
+        if gone is None or gone[0] != key:
+            self._fill(level + 1, key, ticket)
         if gone is not None:
-            self._write_back(level + 1, gone, tier.spec.name)
+            self._write_back(level + 1, *gone)
 
-    def _write_back(self, level: int, key: int, source: str) -> None:
+    def _write_back(self, level: int, key: int, came_with: int) -> None:
         """Give a tier a chunk that the one above has dropped, if it takes such and has it not."""
         if level < len(self.tiers) and self.tiers[level].spec.write == "back":
-            self._write(level, key, source)
+            self._write(level, key, came_with)
 
     # -- what was moved -----------------------------------------------------------------------------------
 
-    def _count(self, source: str, target: str, size_bytes: int) -> None:
+    def _count(self, source: str, target: str, came_with: int) -> int:
+        """Count a chunk that moves; returns the number of its move."""
         way = source, target
-        self._moved[way] = self._moved.get(way, 0) + size_bytes
+        if way not in self._moved:
+            self._tickets += 1
+            self._moved[way] = (0, self._tickets, {})
+        size, ticket, after = self._moved[way]
+        if came_with >= 0:
+            after[came_with] = None
+        self._moved[way] = (size + self.chunk_bytes, ticket, after)
+        return ticket
 
     def _take_moves(self) -> list[Move]:
-        moves = [Move(source, target, size) for (source, target), size in self._moved.items()]
+        moves = [
+            Move(source, target, size, ticket, tuple(after))
+            for (source, target), (size, ticket, after) in self._moved.items()
+        ]
         self._moved.clear()
         return moves
 

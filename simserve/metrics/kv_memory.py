@@ -60,6 +60,30 @@ def summarise_tiers(logs: Sequence[StepLog]) -> dict[str, Any]:
     return {"kv_tiers": {name: {"hit_rate": each.hit_rate, **asdict(each)} for name, each in totals.items()}}
 
 
+def summarise_paths(logs: Sequence[StepLog], duration_s: float) -> dict[str, Any]:
+    """Return `kv_paths`: how long each path has moved KV entries, by name; nothing where none did.
+
+    Args:
+        logs: The engines' steps.
+        duration_s: Of the run; the share is that of an engine's path, the mean over all that have one.
+    """
+    busy_ns: dict[str, list[int]] = {}
+    for log in logs:
+        for name, nanoseconds in log.paths.items():
+            busy_ns.setdefault(name, []).append(nanoseconds)
+    if not busy_ns:
+        return {}
+    return {
+        "kv_paths": {
+            name: {
+                "busy_s": sum(each) / 1e9,
+                "busy_share": sum(each) / 1e9 / len(each) / duration_s if duration_s else None,
+            }
+            for name, each in sorted(busy_ns.items())
+        }
+    }
+
+
 def summarise_imbalance(logs: Sequence[StepLog]) -> dict[str, Any]:
     """Return `kv_imbalance`: how evenly blocks lay on ranks with pools of their own; nothing without such."""
     found = [log.shards for log in logs if log.shards is not None]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ class PoolInfo:
         joins_running: Whether a request can join others that run; else it waits for their batch to end.
         idle_power_w, busy_power_w: Power of one instance without and with a step executing; None unknown.
         price_usd_per_hour: Price of one instance; None unknown.
+        kv_block_tokens: Tokens of a KV block.
+        memory: What fills the fullest GPU, in bytes by name; empty unknown.
     """
 
     name: str
@@ -40,10 +42,12 @@ class PoolInfo:
     idle_power_w: float | None = None
     busy_power_w: float | None = None
     price_usd_per_hour: float | None = None
+    kv_block_tokens: int = 0
+    memory: Mapping[str, int] = field(default_factory=dict)
 
 
 def describe_pools(pools: Sequence[PoolInfo], logs: Sequence[StepLog]) -> list[dict[str, Any]]:
-    """Return what each pool is made of, for reports: its engines' numbers, and the KV blocks of each."""
+    """Return what each pool is made of, for reports: its engines' numbers, and the KV memory of each."""
     blocks = {log.instance: log.num_blocks for log in logs}
     return [
         {
@@ -53,6 +57,8 @@ def describe_pools(pools: Sequence[PoolInfo], logs: Sequence[StepLog]) -> list[d
             "instances": list(pool.instances),
             "accelerators": pool.accelerators * len(pool.instances),
             "kv_blocks": max((blocks.get(instance, 0) for instance in pool.instances), default=0),
+            "kv_block_tokens": pool.kv_block_tokens,
+            "memory": dict(pool.memory) or None,
         }
         for pool in pools
     ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from struct import pack
 
 from simserve.kvcache.fragmentation import FragmentationLog
+from simserve.kvcache.prefix_counts import PrefixCounts
 from simserve.kvcache.shard_log import ShardLog
 from simserve.kvcache.tier import TierCounts
 
@@ -42,12 +43,14 @@ class StepLog:
         running, waiting: Requests running (in the scheduler's running list) and waiting, as of the
             stretch's start, after that step's schedule().
         used_blocks: KV blocks owned by running requests, likewise.
+        cached_blocks: KV blocks that nobody owns and that hold a prefix which can still be found, likewise.
         rank: Which data-parallel rank of its instance it is.
         padding_tokens: Tokens that its steps computed for padding and for idle seats; None if its kind never
             pads.
         fragmentation: Where its KV memory went, if requests have it in one piece each.
         shards: How evenly blocks lay on the ranks that share each sequence, if those have pools of their own.
         tiers: What the tiers behind its KV memory were asked and have moved, by name; None without any.
+        paths: For how many ns each path has moved KV entries, by name: swaps, and to and from tiers.
     """
 
     instance: int
@@ -61,11 +64,13 @@ class StepLog:
     running: array[int] = field(default_factory=_int64)
     waiting: array[int] = field(default_factory=_int64)
     used_blocks: array[int] = field(default_factory=_int64)
+    cached_blocks: array[int] = field(default_factory=_int64)
     rank: int = 0
     padding_tokens: int | None = None
     fragmentation: FragmentationLog | None = None
     shards: ShardLog | None = None
     tiers: Mapping[str, TierCounts] | None = None
+    paths: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -88,6 +93,7 @@ class RequestLog:
         spans: By request id, `(kind, first_step, last_step, tokens)` in order, kinds "prefill", "decode",
             "preempted" (tokens 0) and "transfer", where the request was not simply: one prefill from
             first_step to first_token_step, then decode to finish_step; else absent.
+        prefixes: Which prefixes they found in the cache.
     """
 
     request_id: array[int] = field(default_factory=_int64)
@@ -108,3 +114,4 @@ class RequestLog:
     reason: list[str] = field(default_factory=list)
     token_steps: dict[int, array[int]] = field(default_factory=dict)
     spans: dict[int, list[tuple[str, int, int, int]]] = field(default_factory=dict)
+    prefixes: PrefixCounts = field(default_factory=PrefixCounts)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from simserve.metrics.prefix_table import HeldPrefix
+
 
 class Result:
     """The outcome of one run.
@@ -36,6 +38,7 @@ class Result:
         calibration: Which calibration priced the steps, and its stated error.
         zero_lengths: How many lengths of 0 in the trace ran as 1.
         partial: Whether the run was stopped before its end.
+        prefixes: The prefixes that caching saved the most tokens of.
     """
 
     def __init__(
@@ -57,12 +60,14 @@ class Result:
         duration_ns: int | None = None,
         zero_lengths: int = 0,
         partial: bool = False,
+        prefixes: Sequence[HeldPrefix] = (),
     ) -> None:
         """Keep the record; nothing is computed yet.
 
         Args:
             requests, steps: The record.
-            name, scenario, seed, pools, calibration, warnings, info, zero_lengths, partial: See the class.
+            name, scenario, seed, pools, calibration, warnings, info, zero_lengths, partial, prefixes: See the
+                class.
             scenario_text: The resolved scenario as YAML, or a function that makes it when it is written.
             slo: Targets for attainment and goodput.
             window: Time left out of the figures.
@@ -74,6 +79,7 @@ class Result:
         self.pools, self.calibration = tuple(pools), calibration
         self.warnings, self.info = list(warnings), info
         self.zero_lengths, self.partial = zero_lengths, partial
+        self.prefixes = tuple(prefixes)
         self._scenario_text = scenario_text
         self._slo, self._window = slo, window
         self._time_split, self._duration_ns = time_split, duration_ns
@@ -148,6 +154,12 @@ class Result:
         if all(log.fragmentation is None for log in self.steps):
             return None
         return kv_memory_table(self.steps)
+
+    def prefix_table(self) -> pa.Table | None:
+        """Return a row a shared prefix (prefixes.parquet), None if none was ever found in a cache."""
+        from simserve.metrics.prefix_table import prefix_table
+
+        return prefix_table(self.prefixes) if self.prefixes else None
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the requests as a pandas DataFrame, a row a request."""

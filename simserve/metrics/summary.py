@@ -9,7 +9,12 @@ from typing import Any
 
 from simserve.metrics.bottleneck import TimeSplit, describe_bottleneck
 from simserve.metrics.columns import Ints, Mask, RequestColumns
-from simserve.metrics.kv_memory import summarise_fragmentation, summarise_imbalance, summarise_tiers
+from simserve.metrics.kv_memory import (
+    summarise_fragmentation,
+    summarise_imbalance,
+    summarise_paths,
+    summarise_tiers,
+)
 from simserve.metrics.latency import e2el_ns, inter_token_gaps, tpot_ns, ttft_ns
 from simserve.metrics.pools import PoolInfo, cost_usd, describe_pools, energy_joules
 from simserve.metrics.record import FAILED, RequestLog, StepLog
@@ -66,6 +71,7 @@ def summarise(
     figures |= summarise_fragmentation(steps)
     figures |= summarise_imbalance(steps)
     figures |= summarise_tiers(steps)
+    figures |= summarise_paths(steps, end_ns / 1e9)
     figures["failures"] = _failures(log)
     figures |= summarise_tenants(
         log, columns, sent=sent, ended=ended, slo=slo, begin_ns=begin_ns, stop_ns=stop_ns

@@ -63,6 +63,7 @@ def steps_table(logs: Sequence[StepLog]) -> pa.Table:
             "running": arrow.small_ints(_column(ordered, "running")),
             "waiting": arrow.small_ints(_column(ordered, "waiting")),
             "kv_used_blocks": arrow.ints(_column(ordered, "used_blocks")),
+            "kv_cached_blocks": arrow.ints(_column(ordered, "cached_blocks")),
         }
     )
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from simserve.metrics.result import Result
 
 SUMMARY, RUN, SCENARIO = "summary.json", "run.json", "scenario.yaml"
-# Only of engines whose KV memory is contiguous.
-KV_MEMORY = "kv_memory.parquet"
+# Only of engines whose KV memory is contiguous; only where a prefix was found in a cache.
+KV_MEMORY, PREFIXES = "kv_memory.parquet", "prefixes.parquet"
 TABLES = ("requests.parquet", "steps.parquet", "step_times.parquet", "spans.parquet")
 
 
@@ -103,9 +103,9 @@ def _write_files(result: Result, folder: Path) -> None:
     )
     for name, table in zip(TABLES, tables, strict=True):
         _write_table(table, folder / name)
-    kv_memory = result.kv_memory_table()
-    if kv_memory is not None:
-        _write_table(kv_memory, folder / KV_MEMORY)
+    for name, some in ((KV_MEMORY, result.kv_memory_table()), (PREFIXES, result.prefix_table())):
+        if some is not None:
+            _write_table(some, folder / name)
     (folder / SUMMARY).write_text(result.summary_json())
     info: dict[str, Any] = result.info.as_dict() if result.info else {}
     (folder / RUN).write_text(json.dumps(info, indent=2) + "\n")
@@ -127,7 +127,7 @@ def _put_in_place(fresh: Path, folder: Path) -> None:
     if not folder.exists():
         fresh.rename(folder)
         return
-    written = {KV_MEMORY, *(path.name for path in fresh.iterdir())}
+    written = {KV_MEMORY, PREFIXES, *(path.name for path in fresh.iterdir())}
     for path in [path for path in folder.iterdir() if path.name not in written]:
         path.rename(fresh / path.name)
     old = folder.with_name(f".{folder.name}.old-{os.getpid()}")

@@ -54,6 +54,7 @@ def stage_weight_bytes(
     data_parallel_size: int = 1,
     dtype: str | None = None,
     quantization: str | None = None,
+    layers_only: bool = False,
 ) -> int:
     """Bytes of the weights that one rank of a stage holds.
 
@@ -71,6 +72,7 @@ def stage_weight_bytes(
         data_parallel_size: Copies of the stage that share its experts.
         dtype: Dtype of unquantized weights; default: as published.
         quantization: Name of a weight format; default: as published.
+        layers_only: Leave out embedding, LM head and outer norms.
     """
     plain = dtype_bytes(dtype or shape.dtype)
     method = quantization or shape.quantization
@@ -88,7 +90,8 @@ def stage_weight_bytes(
         else:
             sharded += shape.mlp_parameters() / tensor_parallel_size
         total += (sharded + replicated) * dense_bytes + shape.norm_parameters() * plain
-    return int(total + _outer_parameters(shape, stage, tensor_parallel_size) * plain)
+    outer = 0.0 if layers_only else _outer_parameters(shape, stage, tensor_parallel_size) * plain
+    return int(total + outer)
 
 
 def attention_split(shape: ModelShape, tensor_parallel_size: int) -> tuple[float, float]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,65 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
+class Table(Mapping[str, Column]):
+    """The columns of a Parquet file by name; each is read when it is first asked for.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: If it cannot be read, now or then.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow.parquet as pq
+
+        self._path = path
+        with self._telling():
+            self._names = list(pq.read_schema(path).names)
+        self._columns: dict[str, Column] = {}
+
+    def __getitem__(self, name: str) -> Column:
+        if name not in self._columns:
+            if name not in self._names:
+                raise KeyError(name)
+            self._columns[name] = self._read(name)
+        return self._columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def _read(self, name: str) -> Column:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        # Not `read_table`, which loads all of `pyarrow.dataset` first.
+        with self._telling(), pq.ParquetFile(self._path) as file:
+            column = file.read(columns=[name])[name]
+        if not pa.types.is_dictionary(column.type):
+            return np.array(column.to_numpy(zero_copy_only=False))
+        if column.null_count:
+            return np.array(column.cast(pa.string()).to_numpy(zero_copy_only=False))
+        # Each word once: a text a row would take most of the time.
+        whole = column.unify_dictionaries().combine_chunks()
+        words = np.array(whole.dictionary.to_pylist(), dtype=object)
+        return np.asarray(words[whole.indices.to_numpy(zero_copy_only=False)])
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        import pyarrow as pa
+
+        try:
+            yield
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(
+                f"{self._path.name} cannot be read: {error}", file=str(self._path.parent)
+            ) from error
+
+
 @dataclass(frozen=True, eq=False)
 class RunFolder:
     """The files that `simserve run --out` left.
@@ -27,14 +87,17 @@ class RunFolder:
         path: The folder.
         summary: `summary.json`.
         scenario: `scenario.yaml`, as resolved.
+        allow_files: Folders under which the files that the scenario names must lie to be opened, beside the
+            package's own data; None: anywhere.
     """
 
     path: Path
     summary: Mapping[str, Any]
     scenario: Mapping[str, Any]
+    allow_files: Sequence[Path] | None = None
 
     @classmethod
-    def read(cls, path: str | Path) -> RunFolder:
+    def read(cls, path: str | Path, *, allow_files: Sequence[Path] | None = None) -> RunFolder:
         """Read a folder; its tables are read when they are asked for.
 
         Raises:
@@ -48,40 +111,52 @@ class RunFolder:
             scenario = yaml.safe_load((folder / SCENARIO).read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:
             raise InputError(f"{SCENARIO} cannot be read: {error}", file=str(folder)) from error
-        return cls(folder, summary, scenario)
+        return cls(folder, summary, scenario, allow_files)
 
     @cached_property
-    def requests(self) -> dict[str, Column]:
+    def requests(self) -> Mapping[str, Column]:
         """The columns of `requests.parquet`."""
-        return self._read("requests")
+        return Table(self.path / "requests.parquet")
 
     @cached_property
-    def steps(self) -> dict[str, Column]:
+    def steps(self) -> Mapping[str, Column]:
         """The columns of `steps.parquet`."""
-        return self._read("steps")
+        return Table(self.path / "steps.parquet")
 
     @cached_property
-    def spans(self) -> dict[str, Column]:
+    def spans(self) -> Mapping[str, Column]:
         """The columns of `spans.parquet`."""
-        return self._read("spans")
+        return Table(self.path / "spans.parquet")
 
     @cached_property
     def step_ends(self) -> dict[int, Floats]:
         """The end of each step in seconds, by instance."""
-        table = self._read("step_times")
+        table = Table(self.path / "step_times.parquet")
         return {int(i): table["end_s"][rows] for i, rows in _groups(table["instance"]).items()}
 
     @cached_property
     def step_starts(self) -> dict[int, Floats]:
         """The start of each step in seconds, by instance: within a stretch the end of the one before."""
         starts = {}
-        for instance, rows in _groups(self.steps["instance"]).items():
+        for instance, rows in self.step_rows.items():
             ends = self.step_ends[instance]
             begun = np.concatenate((ends[:1], ends[:-1]))
             first = np.concatenate(([0], np.cumsum(self.steps["steps"][rows])[:-1])).astype(np.int64)
             begun[first] = self.steps["start_s"][rows]
             starts[instance] = begun
         return starts
+
+    @cached_property
+    def step_rows(self) -> dict[int, Ints]:
+        """The rows of `steps` of each instance, in order of time."""
+        return _groups(self.steps["instance"])
+
+    @cached_property
+    def span_rows(self) -> Ints:
+        """The row of each span's request."""
+        ids = self.requests["request_id"]
+        order = np.argsort(ids, kind="stable")
+        return np.asarray(order[np.searchsorted(ids, self.spans["request_id"], sorter=order)])
 
     @property
     def instances(self) -> list[int]:
@@ -91,23 +166,6 @@ class RunFolder:
     def pool_of(self, instance: int) -> Mapping[str, Any]:
         """Return the pool of the summary that an instance belongs to."""
         return next(pool for pool in self.summary["pools"] if instance in pool["instances"])
-
-    def _read(self, name: str) -> dict[str, Column]:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        path = self.path / f"{name}.parquet"
-        try:
-            table = pq.read_table(path)
-        except (OSError, pa.ArrowException) as error:
-            raise InputError(f"{path.name} cannot be read: {error}", file=str(self.path)) from error
-        columns = {}
-        for field in table.column_names:
-            column = table[field]
-            if pa.types.is_dictionary(column.type):
-                column = column.cast(pa.string())
-            columns[field] = column.to_numpy(zero_copy_only=False)
-        return columns
 
 
 def _groups(instance: Ints) -> dict[int, Ints]:

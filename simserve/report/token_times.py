@@ -10,41 +10,48 @@ from simserve.report.run_folder import Floats, Ints, RunFolder
 Bools = npt.NDArray[np.bool_]
 
 
-def token_gaps(run: RunFolder, but: Bools | None = None) -> list[Floats]:
-    """Return the gaps between consecutive chunks of each request's stream in seconds, in the table's order.
+def token_gaps(run: RunFolder) -> list[Floats]:
+    """Return the gaps between consecutive chunks of each request's stream in seconds, as in the table."""
+    return [np.diff(moments) for moments in chunk_times(run)]
+
+
+def chunk_times(run: RunFolder, but: Bools | None = None) -> list[Floats]:
+    """Return when each request got the chunks of its stream in seconds, in the table's order.
 
     A chunk is what one step gave: with speculation several tokens. A span says how many tokens came within
     which steps: one a step, or with a pipeline fewer, which are then taken to be evenly spread.
 
     Args:
         run: The folder of a run.
-        but: `[requests]`, those left out: they get no gaps. None: nobody.
+        but: `[requests]`, those left out: they get none. None: nobody.
     """
     requests, spans = run.requests, run.spans
-    place = {int(key): row for row, key in enumerate(requests["request_id"])}
-    moments: list[list[Floats]] = [[] for _ in place]
+    owners = run.span_rows
+    moments: dict[int, list[Floats]] = {}
     missing = np.maximum(requests["output_tokens"], 0).astype(np.int64)
-    wanted = np.ones(len(spans["kind"]), bool) if but is None else ~but[_rows_of(run)]
+    wanted = np.ones(len(owners), bool) if but is None else ~but[owners]
     for index in np.flatnonzero(wanted & (spans["kind"] == "decode") & (spans["tokens"] > 0)).tolist():
-        row = place[int(spans["request_id"][index])]
+        row = int(owners[index])
         ends = run.step_ends[int(requests["instance"][row])]
         first, last = int(spans["first_step"][index]), int(spans["last_step"][index])
         tokens = int(spans["tokens"][index])
         missing[row] -= tokens
-        moments[row].append(ends[_token_steps(first, last, tokens)])
+        moments.setdefault(row, []).append(ends[_token_steps(first, last, tokens)])
     # The others were sampled by the last chunk of a prompt, the first or one computed again.
     for index in np.flatnonzero(wanted & (spans["kind"] == "prefill")).tolist():
-        row = place[int(spans["request_id"][index])]
+        row = int(owners[index])
         end_s = run.step_ends[int(requests["instance"][row])][int(spans["last_step"][index])]
         if missing[row] > 0 and end_s >= requests["first_token_s"][row]:
-            moments[row].append(np.array([end_s]))
+            moments.setdefault(row, []).append(np.array([end_s]))
             missing[row] -= 1
-    nothing = np.empty(0)
-    return [np.diff(np.unique(np.concatenate(parts))) if parts else nothing for parts in moments]
+    found = [np.empty(0)] * len(missing)
+    for row, parts in moments.items():
+        found[row] = np.unique(np.concatenate(parts))
+    return found
 
 
-def gap_counts(run: RunFolder) -> tuple[Floats, Ints]:
-    """Return the gaps between consecutive chunks of all requests in seconds, and how many there are of each.
+def gap_counts(run: RunFolder) -> tuple[Floats, Ints, Floats]:
+    """Return the gaps between consecutive chunks of all requests: seconds, how many of each, and their ends.
 
     The same gaps as `token_gaps` finds, in time that grows with the requests and the steps, not the tokens: a
     request that got one chunk in every step of a single span shares its gaps with all others of these steps.
@@ -52,11 +59,11 @@ def gap_counts(run: RunFolder) -> tuple[Floats, Ints]:
     requests, spans = run.requests, run.spans
     decodes = np.flatnonzero((spans["kind"] == "decode") & (spans["tokens"] > 0))
     first, last, tokens = (spans[name][decodes] for name in ("first_step", "last_step", "tokens"))
-    owners = _rows_of(run)[decodes]
+    owners = run.span_rows[decodes]
     alone = np.bincount(owners, minlength=len(requests["request_id"]))[owners] == 1
     alone &= (tokens >= last - first + 1) & (requests["output_tokens"][owners] - tokens == 1)
     shared = np.zeros(len(requests["request_id"]), bool)
-    values, counts = [np.empty(0)], [np.empty(0, np.int64)]
+    values, counts, moments = [np.empty(0)], [np.empty(0, np.int64)], [np.empty(0)]
     for instance, ends in run.step_ends.items():
         here = np.flatnonzero(alone & (requests["instance"][owners] == instance))
         # Back to the first token; one that did not come before is of an engine that does not stream.
@@ -68,16 +75,13 @@ def gap_counts(run: RunFolder) -> tuple[Floats, Ints]:
         many = np.cumsum(change)[1 : len(ends)]
         values += [np.diff(ends)[many > 0], leads]
         counts += [many[many > 0], np.ones(len(here), np.int64)]
+        moments += [ends[1:][many > 0], ends[first[here]]]
         shared[owners[here]] = True
-    others = np.concatenate([np.empty(0), *token_gaps(run, but=shared)])
-    return np.concatenate([*values, others]), np.concatenate([*counts, np.ones(len(others), np.int64)])
-
-
-def _rows_of(run: RunFolder) -> Ints:
-    """Return the row of each span's request."""
-    ids = run.requests["request_id"]
-    order = np.argsort(ids, kind="stable")
-    return np.asarray(order[np.searchsorted(ids, run.spans["request_id"], sorter=order)])
+    others = [each for each in chunk_times(run, but=shared) if len(each) > 1]
+    values += [np.diff(each) for each in others]
+    moments += [each[1:] for each in others]
+    counts.append(np.ones(sum(len(each) - 1 for each in others), np.int64))
+    return np.concatenate(values), np.concatenate(counts), np.concatenate(moments)
 
 
 def _token_steps(first: int, last: int, tokens: int) -> Ints:

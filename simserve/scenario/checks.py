@@ -24,7 +24,7 @@ _COST_TERMS_READ = {
 }
 
 # Keys of `kv_cache` that each kind of cache reads.
-_TIER_KEYS = ("tiers", "chunk_tokens", "prefetch", "fetch")
+_TIER_KEYS = ("tiers", "chunk_tokens", "prefetch", "fetch", "load")
 _CACHE_KEYS_READ = {
     "paged": _TIER_KEYS,
     "radix": ("eviction", "options", *_TIER_KEYS),
@@ -80,14 +80,17 @@ def _check_engine(engine: Engine, path: str, cost: Cost) -> Iterator[str]:
     if engine.speculative is not None:
         yield from _check_speculative(engine, f"{path}.speculative")
     if cost.kind in ("constant", "linear"):
-        for key in ("quantization", "enforce_eager"):
+        for key in ("quantization", "enforce_eager", "cpu_offload_gb"):
             if key in changed:
                 yield f"{path}.{key} does not change step times: cost.kind is {cost.kind!r}"
 
 
 def _check_cache(cache: KVCache, path: str, engine: Engine) -> Iterator[str]:
-    takes_any = getattr(lookup("engine", engine.kind), "takes_cache", False)
-    read = _CACHE_KEYS_READ[cache.kind or "paged"] if takes_any else ()
+    kind = lookup("engine", engine.kind)
+    takes_any = getattr(kind, "takes_cache", False)
+    read: tuple[str, ...] = getattr(kind, "tier_keys", ())
+    if takes_any:
+        read = _CACHE_KEYS_READ[cache.kind or "paged"]
     for key in _changed(cache):
         if key != "kind" and key not in read:
             owner = f"kv_cache {cache.kind or 'paged'!r}" if takes_any else f"kind {engine.kind!r}"

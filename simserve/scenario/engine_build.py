@@ -10,7 +10,7 @@ from simserve.cost.host import NO_HOST, HostProfile, HostTime, resolve_host
 from simserve.cost.host_profiles import host_profile
 from simserve.cost.timer import Chunk
 from simserve.data_files import find_file
-from simserve.devices.accelerator import Accelerator
+from simserve.devices.accelerator import GIB, Accelerator
 from simserve.engine.clock import DraftCost
 from simserve.engine.memory import MemoryPlan, MemoryRequest, plan_memory
 from simserve.engine.profile import EngineProfile, default_limits, load_profile
@@ -19,13 +19,18 @@ from simserve.model.shape import ModelShape
 from simserve.registry import lookup
 from simserve.rng import keyed_uniform
 from simserve.scenario.catalog import load_calibration, load_generic_calibration, load_hardware, load_model
-from simserve.scenario.engine_kind import attention_window, memory_shape, resolve_engine
+from simserve.scenario.engine_kind import attention_window, memory_shape, resolve_engine, resolve_load
 from simserve.scenario.engine_plan import EnginePlan
 from simserve.scenario.engine_schema import Engine, Speculative
 from simserve.scenario.kv_cache_build import plan_cache
 from simserve.scenario.order_build import plan_order
 from simserve.scenario.schema import Pool, Scenario
-from simserve.scenario.sglang_keys import leaves_activations_outside, resolve_sglang, speaks_sglang
+from simserve.scenario.sglang_keys import (
+    leaves_activations_outside,
+    plan_tree,
+    resolve_sglang,
+    speaks_sglang,
+)
 from simserve.scheduler.config import Acceptance, KVGroup, SchedulerConfig, Speculation
 
 
@@ -78,8 +83,13 @@ def plan_engine(scenario: Scenario, index: int, host: HostProfile | None = None)
     if engine.kv_cache is not None:
         gpus = engine.tensor_parallel_size * engine.pipeline_parallel_size
         sharing = engine.decode_context_parallel_size
-        cache = plan_cache(engine.kv_cache, memory, accelerator, timers, gpus, sharing)
+        layers = -(-shape.num_layers // engine.pipeline_parallel_size)
+        cache = plan_cache(
+            engine.kv_cache, memory, accelerator, timers, gpus, sharing, tokens, resolve_load(engine), layers
+        )
         config = replace(config, cache=cache)
+    if speaks_sglang(engine):
+        config = replace(config, cache=plan_tree(engine, timers, tokens, memory.max_model_len, config.cache))
     if getattr(lookup("engine", engine.kind), "wants_prefill_profile", False):
         config = replace(config, prefill_profile=_profile_prompts(timers, config.max_model_len))
     return EnginePlan(
@@ -129,6 +139,7 @@ def _memory_request(engine: Engine, shape: ModelShape, tokens: int, seqs: int) -
         num_gpu_blocks_override=engine.num_gpu_blocks_override,
         disable_hybrid_kv_cache_manager=engine.disable_hybrid_kv_cache_manager,
         activations_outside=leaves_activations_outside(engine),
+        cpu_offload_gb=engine.cpu_offload_gb,
     )
 
 
@@ -239,6 +250,7 @@ def _timers(
         dtype=engine.dtype,
         quantization=engine.quantization if stages is None else None,
         kv_cache_dtype=engine.kv_cache_dtype,
+        cpu_offload_bytes=engine.cpu_offload_gb * GIB if stages is None else 0.0,
         host=host,
         calibration=load_calibration(accelerator),
         generic=load_generic_calibration(),

@@ -4,7 +4,8 @@ A kind's class may have: `fixed_keys`, what it does whatever the scenario says; 
 nothing to it; `default_limits`, its own defaults of `max_num_batched_tokens` and `max_num_seqs`;
 `keeps_windows` False, if its KV cache keeps what a sliding window no longer reads; `takes_order`, if it works
 with any `order` of requests; `takes_cache`, if it works with any `kv_cache`, else `own_cache`, the kind of
-its own.
+its own, and `tier_keys`, what it reads of `kv_cache` if it may have tiers behind it; `loads`, how it can take
+in what is fetched from tiers, its default first.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from simserve.errors import InputError
+from simserve.kvcache.cache_plan import Load
 from simserve.model.shape import ModelShape
 from simserve.registry import lookup, names
 from simserve.scenario.engine_schema import Engine
@@ -47,8 +49,10 @@ def resolve_engine(engine: Engine) -> Engine:
             )
         changes |= {"scheduling_policy": engine.order.policy, "order": None}
     if engine.kv_cache is not None and not getattr(kind, "takes_cache", False):
-        _check_own_cache(engine.kind, engine.kv_cache, getattr(kind, "own_cache", "paged"))
-        changes["kv_cache"] = None
+        own = getattr(kind, "own_cache", "paged")
+        _check_own_cache(engine.kind, engine.kv_cache, own)
+        has_tiers = engine.kv_cache.tiers and hasattr(kind, "tier_keys")
+        changes["kv_cache"] = engine.kv_cache.model_copy(update={"kind": own}) if has_tiers else None
     return engine.model_copy(update=changes) if changes else engine
 
 
@@ -65,6 +69,23 @@ def _check_own_cache(kind: str, cache: KVCache, own: str) -> None:
 def kinds_with_order() -> list[str]:
     """Return the engine kinds that work with any order of requests."""
     return [name for name in names("engine") if getattr(lookup("engine", name), "takes_order", False)]
+
+
+def resolve_load(engine: Engine) -> Load:
+    """Return how a kind takes in what is fetched from tiers.
+
+    Raises:
+        InputError: If it cannot as the scenario wants.
+    """
+    known: tuple[Load, ...] = getattr(lookup("engine", engine.kind), "loads", ("blocking",))
+    wanted = engine.kv_cache.load if engine.kv_cache is not None else None
+    if wanted is not None and wanted not in known:
+        reason = ", whose requests cannot wait apart from its steps" if wanted == "async" else ""
+        raise InputError(
+            f"kv_cache.load {wanted!r} does not work with engine kind {engine.kind!r}{reason}; "
+            f"expected {' or '.join(known)}"
+        )
+    return wanted or known[0]
 
 
 def takes_options(engine: Engine) -> bool:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import Parameter, signature
 from typing import Any
 
 from simserve.cost.build import ExplainableTimer
+from simserve.cost.roofline import RooflineTimer
 from simserve.cost.stage_cost import OperatorTime
 from simserve.cost.timer import Chunk
 from simserve.devices.accelerator import Accelerator
 from simserve.engine.clock import DraftCost, StageClock
 from simserve.engine.memory import MemoryPlan
 from simserve.engine.profile import EngineProfile
-from simserve.engine.transfers import TransferClock
+from simserve.engine.transfers import TierPath, TransferClock
 from simserve.errors import InputError, UnknownNameError, nearest
 from simserve.metrics.bottleneck import TimeSplit
 from simserve.metrics.pools import PoolInfo
@@ -61,7 +62,15 @@ class EnginePlan:
             serial=self.config.async_scheduling,
             draft=self.draft,
             transfers=self.build_transfers(),
+            weight_reads=self.weight_reads,
         )
+
+    @property
+    def weight_reads(self) -> list[Callable[[int], int]]:
+        """For each stage how long a step's weights have the path from the host; [] where none lie there."""
+        if not self.engine.cpu_offload_gb:
+            return []
+        return [timer.weight_reads_ns for timer in self.timers if isinstance(timer, RooflineTimer)]
 
     def build_transfers(self) -> TransferClock:
         """Return the paths over which one rank moves KV entries."""
@@ -70,7 +79,10 @@ class EnginePlan:
         return TransferClock(
             self.accelerator.pcie_bytes_per_s,
             self.accelerator.memory_bandwidth_bytes_per_s,
-            [(tier.read_bytes_per_s, tier.latency_s) for tier in tiers],
+            [
+                TierPath(tier.name, tier.read_bytes_per_s, tier.written_at_bytes_per_s, tier.latency_s)
+                for tier in tiers
+            ],
         )
 
     @cached_property
@@ -94,30 +106,49 @@ class EnginePlan:
             max_num_batched_tokens=self.config.max_num_batched_tokens if has_budget else None,
             joins_running=getattr(kind, "joins_running", True),
             price_usd_per_hour=None if price is None else price * gpus,
+            kv_block_tokens=self.config.block_size,
+            memory=self.memory.sizes(),
         )
 
     def split_time(self, logs: Sequence[StepLog]) -> TimeSplit:
-        """Estimate what a pool's steps waited for, from a sample of them weighted with their number.
-
-        The log does not hold contexts; the tokens of the used blocks, shared among those that run, stand
-        for them.
-        """
+        """Estimate what a pool's steps waited for, from a sample of them weighted with their number."""
         totals = dict.fromkeys(("compute", "bandwidth", "communication", "overhead"), 0.0)
         rows = [
             (log, row) for log in logs for row in _spread(len(log.steps), _SAMPLED_STEPS // len(logs) + 1)
         ]
         for log, row in rows:
             for timer in self.timers:
-                parts = timer.bound_seconds(*self._shape_of(log, row))
+                parts = timer.bound_seconds(
+                    *self.step_shape(
+                        log.decode_tokens[row],
+                        log.prefill_tokens[row],
+                        log.running[row],
+                        log.used_blocks[row],
+                    )
+                )
                 for key, seconds in parts.items():
                     totals[key] += seconds * log.steps[row]
         return TimeSplit(**{f"{key}_s": seconds for key, seconds in totals.items()})
 
-    def _shape_of(self, log: StepLog, row: int) -> tuple[int, int, int, list[Chunk], int]:
-        decodes, prefill = log.decode_tokens[row], log.prefill_tokens[row]
-        share = min(1.0, decodes / max(1, log.running[row]))
-        context = max(decodes, round(log.used_blocks[row] * self.config.block_size * share))
-        chunks = [Chunk(prefill, 0)] if prefill else []
+    def step_shape(
+        self, decodes: int, prefill: int, running: int, used_blocks: int, prompts: int = 1
+    ) -> tuple[int, int, int, list[Chunk], int]:
+        """Return the shape of a step on record, as a `StepTimer` takes it.
+
+        The record does not hold contexts: the tokens of the used blocks, shared among those that run, stand
+        for them. Nor does it hold chunks: they are taken to be equal and without a history.
+
+        Args:
+            decodes, prefill: Tokens of the step.
+            running: Requests that run.
+            used_blocks: KV blocks that they own.
+            prompts: How many of them have a chunk in the step.
+        """
+        share = min(1.0, decodes / max(1, running))
+        context = max(decodes, round(used_blocks * self.config.block_size * share))
+        count = max(1, min(prompts, prefill))
+        size, longer = divmod(prefill, count)
+        chunks = [Chunk(size + (number < longer), 0) for number in range(count)] if prefill else []
         return decodes, context, min(context, self._window * decodes), chunks, decodes + len(chunks)
 
     @property

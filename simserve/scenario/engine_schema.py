@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from simserve.scenario.kv_cache_schema import KVCache
-from simserve.scenario.numbers import PositiveInt
+from simserve.scenario.numbers import PositiveInt, Rate
 from simserve.scenario.order_schema import Order
 from simserve.scenario.section import Section, combination_error
 
@@ -129,6 +129,11 @@ class Engine(Section):
         "(0.9, from 0.23 on 0.92).",
     )
     block_size: Annotated[int, Field(ge=1, le=4096)] = Field(default=16, description="Tokens in a KV block.")
+    cpu_offload_gb: Rate = Field(
+        default=0.0,
+        description="GiB of each GPU's weights that lie in host memory instead, and are read over PCIe in "
+        "every step.",
+    )
     num_gpu_blocks_override: Annotated[int, Field(ge=2, le=2**40)] | None = Field(
         default=None, description="KV blocks in the pool; null: derived from the memory that is left."
     )

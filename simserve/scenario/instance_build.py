@@ -48,6 +48,7 @@ def build_instance(
                 serial=plan.config.async_scheduling,
                 draft=plan.draft,
                 transfers=[plan.build_transfers() for _ in range(size)],
+                weight_reads=plan.weight_reads,
             ),
             ended,
             choice.report,

@@ -8,8 +8,9 @@ from simserve.cost.timer import Chunk, StepTimer
 from simserve.devices.accelerator import Accelerator
 from simserve.engine.memory import MemoryPlan
 from simserve.errors import InputError
-from simserve.kvcache.cache_plan import CachePlan, TierPlan
+from simserve.kvcache.cache_plan import CachePlan, Load, TierPlan
 from simserve.kvcache.tier import TierSpec
+from simserve.scenario.eviction_build import complete_eviction_options
 from simserve.scenario.kv_cache_schema import KVCache
 
 _GIB = 2**30
@@ -23,6 +24,9 @@ def plan_cache(
     timers: Sequence[StepTimer],
     gpus: int,
     context_ranks: int,
+    chunk_tokens: int,
+    load: Load = "blocking",
+    layers: int = 1,
 ) -> CachePlan:
     """Return the plan of a KV cache, which has been built once to see that it can be.
 
@@ -33,6 +37,9 @@ def plan_cache(
         timers: Step timers of the pipeline's stages, for the time to compute a prefix again.
         gpus: Of the engine.
         context_ranks: How many of them share the tokens of a sequence.
+        chunk_tokens: Prompt tokens of a step at most.
+        load: How what is fetched from tiers comes in.
+        layers: Layers that a GPU holds.
 
     Raises:
         InputError: If nobody shares a sequence that is to be sharded, or there is no such eviction policy, or
@@ -55,6 +62,7 @@ def plan_cache(
                     else accelerator.pcie_bytes_per_s,
                     latency_s=tier.latency_s,
                     write=tier.write,
+                    write_bytes_per_s=tier.write_gb_per_s * _GB if tier.write_gb_per_s else None,
                 )
                 for tier in section.tiers
             ),
@@ -64,11 +72,15 @@ def plan_cache(
             chunk_tokens=section.chunk_tokens,
             recompute_s=_RecomputeTime(timers) if section.fetch == "faster" else None,
             prefetch=section.prefetch,
+            load=load,
+            layers=layers,
         )
     plan = CachePlan(
         section.kind or "paged",
         section.eviction,
-        dict(section.options),
+        complete_eviction_options(
+            section.eviction, section.options, timers, chunk_tokens, memory.max_model_len
+        ),
         tiers,
         context_ranks,
         section.placement,

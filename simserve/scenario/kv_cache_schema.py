@@ -21,6 +21,10 @@ class Tier(Section):
         default=None,
         description="Rate at which each GPU reads from it, GB/s; null: over PCIe, which swaps use too.",
     )
+    write_gb_per_s: Positive | None = Field(
+        default=None,
+        description="Rate at which each GPU writes to it, GB/s; null: as it is read.",
+    )
     latency_s: Seconds = Field(default=0.0, description="Time until the first byte of a fetch, s.")
     write: Literal["through", "back", "second_use"] = Field(
         default="through",
@@ -30,8 +34,9 @@ class Tier(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Tier:
-        if self.latency_s and self.read_gb_per_s is None:
-            raise combination_error("latency_s", "is for tiers with a read_gb_per_s of their own")
+        for key in ("latency_s", "write_gb_per_s"):
+            if getattr(self, key) and self.read_gb_per_s is None:
+                raise combination_error(key, "is for tiers with a read_gb_per_s of their own")
         return self
 
 
@@ -67,6 +72,12 @@ class KVCache(Section):
         default=False,
         description="Bring what the other tiers hold of a request into the first one as soon as it comes.",
     )
+    load: Literal["blocking", "layerwise", "async"] | None = Field(
+        default=None,
+        description="How what is fetched comes in. blocking: the step that admits the request waits for all "
+        "of it; layerwise: each layer's kernels wait for theirs; async: the request alone waits, others go "
+        "on. null: the engine kind's own, else blocking.",
+    )
     fetch: Literal["faster", "always"] = Field(
         default="faster",
         description="Fetch what lies in a tier if that takes less time than computing it again, or always.",
@@ -80,7 +91,7 @@ class KVCache(Section):
                 raise combination_error("tiers", f"the name {name!r} is taken; expected one of its own")
         if self.kind == "sharded" and self.tiers:
             raise combination_error("tiers", "keep prefixes, which the cache kind 'sharded' does not reuse")
-        if self.kind in (None, "paged") and self.tiers and self.tiers[0].write == "back":
+        if self.kind == "paged" and self.tiers and self.tiers[0].write == "back":
             raise combination_error(
                 "kind",
                 f"tier {self.tiers[0].name} waits for what the GPU drops (write: back), which only the tree "

@@ -15,8 +15,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from simserve.cost.timer import StepTimer
 from simserve.devices.accelerator import Accelerator
 from simserve.engine.sglang_profile import (
     LEAST_RUNNING_REQUESTS,
@@ -24,9 +26,11 @@ from simserve.engine.sglang_profile import (
     default_mem_fraction_static,
 )
 from simserve.errors import UnknownNameError
+from simserve.kvcache.cache_plan import CachePlan
 from simserve.registry import lookup
 from simserve.scenario.engine_kind import own_options
 from simserve.scenario.engine_schema import Engine
+from simserve.scenario.eviction_build import complete_eviction_options
 from simserve.scheduler.sglang.options import OPTION_DEFAULTS
 
 _VLLM_BLOCK_SIZE: int = Engine.model_fields["block_size"].default
@@ -64,6 +68,26 @@ def resolve_sglang(engine: Engine, accelerator: Accelerator, seed: int) -> Engin
 def leaves_activations_outside(engine: Engine) -> bool:
     """Whether `gpu_memory_utilization` of a resolved section covers weights and KV pool alone."""
     return speaks_sglang(engine) and engine.options.get("mem_fraction_static") is not None
+
+
+def plan_tree(
+    engine: Engine,
+    timers: Sequence[StepTimer],
+    chunk_tokens: int,
+    longest: int,
+    given: CachePlan | None = None,
+) -> CachePlan | None:
+    """Return what the eviction policy of a resolved section is told, and the tiers; None: nothing.
+
+    Args:
+        engine: The section.
+        timers, chunk_tokens, longest: See `complete_eviction_options`.
+        given: What `kv_cache` says, of which the tiers count.
+    """
+    policy = engine.options["radix_eviction_policy"]
+    options = complete_eviction_options(str(policy), {}, timers, chunk_tokens, longest)
+    tiers = given.tiers if given is not None else None
+    return CachePlan("radix", str(policy), options, tiers) if options or tiers else None
 
 
 def _from_common_keys(engine: Engine) -> dict[str, Any]:

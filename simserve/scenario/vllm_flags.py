@@ -87,6 +87,7 @@ ENGINE_FLAGS = {
     "--max-model-len": Flag("max_model_len", _read_length),
     "--gpu-memory-utilization": Flag("gpu_memory_utilization", read_float),
     "--block-size": Flag("block_size", read_int),
+    "--cpu-offload-gb": Flag("cpu_offload_gb", read_float),
     "--num-gpu-blocks-override": Flag("num_gpu_blocks_override", read_int),
     "--enable-prefix-caching": Flag("enable_prefix_caching"),
     "--enable-chunked-prefill": Flag("enable_chunked_prefill"),

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from simserve import rng
+from simserve.data_files import find_file
 from simserve.errors import InputError, ScenarioError
+from simserve.scenario.schema import Scenario
 from simserve.scenario.workload_schema import (
     ArrivalSpec,
     LengthSpec,
@@ -34,6 +36,18 @@ from simserve.workload.trace import detect_format, options_of, read_trace
 from simserve.workload.workload import Labels, Workload
 
 FindFile = Callable[[str], Path]
+
+
+def workload_of(scenario: Scenario) -> Workload:
+    """Return the requests that a scenario describes; files are sought beside it first.
+
+    Raises:
+        TraceError: If a trace is broken.
+        InputError: If a file is missing, or the section asks for something that its trace cannot give.
+    """
+    return build_workload(
+        scenario.workload, seed=scenario.seed, find_file=lambda path: find_file(path, scenario.folder)
+    )
 
 
 def build_workload(spec: WorkloadSpec, *, seed: int, find_file: FindFile) -> Workload:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from simserve.scheduler.batch import Batch
 from simserve.scheduler.decode_stretch import EMPTY, MEMORY, OTHER, SEATS
+from simserve.scheduler.fetching import Fetching
 from simserve.scheduler.sequence import RUNNING, Sequence
-from simserve.scheduler.step_content import StepContent
 
 
-class BaseScheduler(StepContent):
+class BaseScheduler(Fetching):
     """Continuous batching over a paged KV cache; a policy overrides `decide`."""
 
     def decide(self) -> None:
@@ -26,8 +26,7 @@ class BaseScheduler(StepContent):
     def schedule(self, now_ns: int = 0) -> Batch | None:
         """Decide the next step; None if nothing can run now."""
         self.now_ns = now_ns
-        if self._cache_expires:
-            self.cache.expire(now_ns)
+        self.expire(now_ns)
         if self.order is not None:
             self.order.now_ns = now_ns
         self.preempted = []
@@ -35,20 +34,24 @@ class BaseScheduler(StepContent):
         self._batch = batch = Batch(self.steps)
         batch.entries, batch.decoders = [], []
         self.budget = self.config.max_num_batched_tokens if self.has_token_budget else 1 << 60
+        if self.connector is not None:
+            self._begin_decision(self.connector)
         self.decide()
         if self.admission == EMPTY and len(self.waiting):
             self.admission = OTHER
-        if self.is_empty(batch):
-            return None
-        self._commit(batch)
-        self._in_flight.append(batch)
-        return batch
+        is_empty = self.is_empty(batch)
+        if not is_empty:
+            self._commit(batch)
+            self._in_flight.append(batch)
+        if self.connector is not None:
+            self._end_decision(self.connector)
+        return None if is_empty else batch
 
     # -- who can run ---------------------------------------------------------------------------------------
 
     def ready(self) -> list[Sequence]:
-        """Return the running sequences that no batch in flight holds, in order of admission."""
-        if self._is_pipelined:
+        """Return the running sequences that no batch in flight and no load holds, in order of admission."""
+        if self._is_pipelined or self._loading:
             return [sequence for sequence in self.running if not sequence.inflight]
         return self.running
 
@@ -119,6 +122,15 @@ class BaseScheduler(StepContent):
             self._take_chunk(sequence, tokens)
         return True
 
+    def run_prompts(self) -> None:
+        """Let prompts run whole whose first tokens have landed, those that the budget holds.
+
+        For policies that compute prompts whole: others let all `prefills` run.
+        """
+        for sequence in self.prefills():
+            if sequence.known - sequence.computed > self.budget or not self.run(sequence):
+                break
+
     def admit(
         self,
         sequence: Sequence,
@@ -129,6 +141,8 @@ class BaseScheduler(StepContent):
         spare_blocks: int = 0,
     ) -> bool:
         """Give a waiting sequence a seat, what the prefix cache holds of its tokens, and its first chunk.
+
+        With asynchronous loads it waits in its seat for what is fetched, and has its first chunk later.
 
         Args:
             sequence: One of `waiting`.
@@ -141,6 +155,8 @@ class BaseScheduler(StepContent):
             False, and nothing has changed, if the budget is spent or blocks are missing.
         """
         cache = self.cache
+        if self.connector is not None:
+            self._begin_moves(self.connector)
         hits, hit_tokens = cache.lookup(sequence, sequence.known)
         tokens = min(sequence.known - hit_tokens, most_tokens, self.budget)
         if tokens <= 0 or (whole and hit_tokens + tokens < sequence.known):
@@ -157,7 +173,8 @@ class BaseScheduler(StepContent):
         if held > hit_tokens + tokens:
             cache.grow(sequence, hit_tokens + tokens, held)
         self._seat(sequence, hit_tokens)
-        self._take_chunk(sequence, tokens)
+        if self.connector is None or not self._waits_for_load(sequence, self.connector):
+            self._take_chunk(sequence, tokens)
         return True
 
     def choose_victim(self, sequence: Sequence) -> Sequence:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simserve.cost.timer import Chunk
@@ -9,6 +10,10 @@ from simserve.scheduler.sequence import Sequence
 
 if TYPE_CHECKING:
     from simserve.scheduler.vllm.cohort import Cohort
+
+
+# KV memory after a schedule: units in use, and free ones that hold a prefix which can still be found.
+Usage = tuple[int, int]
 
 
 class Entry:
@@ -31,20 +36,34 @@ class Entry:
         self.samples = False
 
 
-# `FIRST_TIER + n` is the path from tier n behind the GPU, where that has one of its own.
+# Paths of KV entries. From `FIRST_TIER` on those of tiers with rates of their own, two each: `read_path(n)`
+# and `write_path(n)` of tier n behind the GPU.
 TO_HOST, FROM_HOST, ON_DEVICE, FIRST_TIER = range(4)
 
 
+def read_path(tier: int) -> int:
+    """Return the path on which a tier with a rate of its own is read."""
+    return FIRST_TIER + 2 * tier
+
+
+def write_path(tier: int) -> int:
+    """Return the path on which it is written."""
+    return FIRST_TIER + 2 * tier + 1
+
+
 class Transfer(NamedTuple):
-    """KV entries that are moved before a step's kernels run, or beside them.
+    """KV entries that are moved before a step's kernels run, beside them, or between tiers.
 
     Attributes:
         path: TO_HOST and FROM_HOST go over PCIe, ON_DEVICE reads and writes the accelerator's memory.
         size_bytes: Bytes of one rank; all ranks move theirs at the same time.
         copies: Pieces of memory that are copied one by one.
         awaited: Whether the step's kernels wait for it.
-        ticket: Of one that is not awaited: a number by which one that comes later can wait for it; -1: none.
-            Of one that is awaited: what must have landed before it begins.
+        ticket: A number by which others can wait for it; -1: none does.
+        after: Tickets of what must have landed before it begins.
+        via: A second path that it holds at the same time; -1: none.
+        layers: Of one that is awaited: it comes in so many equal pieces, and each layer's kernels wait for
+            their own. 0: the step begins when it has landed whole.
     """
 
     path: int
@@ -52,6 +71,16 @@ class Transfer(NamedTuple):
     copies: int = 1
     awaited: bool = True
     ticket: int = -1
+    after: tuple[int, ...] = ()
+    via: int = -1
+    layers: int = 0
+
+
+class Landing(NamedTuple):
+    """When bytes begin to move, and when the last of them has landed; ns."""
+
+    begin_ns: int
+    end_ns: int
 
 
 class Batch:
@@ -107,13 +136,43 @@ class Forecast:
     Attributes:
         cohorts: (sequences, sum of contexts) of the next step of each cohort, in turn.
         last_sequences, last_context: The same for the very last step where it has fewer, else -1.
+        window_tokens: Sums of min(context, window) of the coming steps of a single cohort, up to the step
+            from which on they stay as they are; (0,) without windows.
     """
 
-    __slots__ = ("cohorts", "last_context", "last_sequences")
+    __slots__ = ("cohorts", "last_context", "last_sequences", "window_tokens")
 
     def __init__(
-        self, cohorts: list[tuple[int, int]], last_sequences: int = -1, last_context: int = -1
+        self,
+        cohorts: list[tuple[int, int]],
+        last_sequences: int = -1,
+        last_context: int = -1,
+        window_tokens: tuple[int, ...] = (0,),
     ) -> None:
         self.cohorts = cohorts
         self.last_sequences = last_sequences
         self.last_context = last_context
+        self.window_tokens = window_tokens
+
+
+def sum_windows(contexts: Iterable[int], window: int, steps: int) -> tuple[int, ...]:
+    """Return sums of min(context, window) over decoders in coming steps; see `Forecast.window_tokens`.
+
+    Args:
+        contexts: Of the first step; in each that follows all are a token longer.
+        window: Tokens that attention reads at most.
+        steps: How many steps are asked for at most.
+    """
+    reads, missing = 0, []
+    for context in contexts:
+        reads += min(context, window)
+        if context < window:
+            missing.append(window - context)
+    missing.sort(reverse=True)
+    sums = [reads]
+    while missing and len(sums) < steps:
+        while missing and missing[-1] < len(sums):
+            missing.pop()
+        reads += len(missing)
+        sums.append(reads)
+    return tuple(sums)

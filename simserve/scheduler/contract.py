@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
-from simserve.scheduler.batch import Batch, Forecast
+from simserve.scheduler.batch import Batch, Forecast, Usage
 from simserve.scheduler.sequence import Sequence
 from simserve.workload.request import Request
 
@@ -40,10 +40,17 @@ class Queue(Protocol):
 
 
 class Units(Protocol):
-    """KV memory in units (a block, a page), as the step log counts it; one unit is never handed out."""
+    """KV memory in units (a block, a page), as the step log counts it; one unit is never handed out.
+
+    Attributes:
+        num_blocks: Units with that one.
+        num_free: Those that no request holds.
+        num_free_cached: Those of them that hold a prefix which can still be found.
+    """
 
     num_blocks: int
     num_free: int
+    num_free_cached: int
 
 
 class Scheduler(Protocol):
@@ -55,6 +62,8 @@ class Scheduler(Protocol):
         running: Sequences with a seat.
         preempted: Those that the last schedule() took the seat of, in order.
         sequences: All that have not ended, by request id.
+        connector: What moves between the GPU and the tiers behind it: the engine gives it its paths. None, or
+            nothing of that name, without tiers.
     """
 
     config: Any
@@ -113,16 +122,22 @@ class Scheduler(Protocol):
     def forecast(self, schedules: int) -> Forecast:
         """Describe the batches of the coming schedules, as far as `horizon` has promised them."""
 
-    def advance(self, steps: int, owed: int = 0, used_blocks: list[int] | None = None) -> tuple[int, int]:
+    def advance(self, steps: int, owed: int = 0, usage: list[Usage] | None = None) -> tuple[Usage, Usage]:
         """Pass `steps` completions and `owed + steps` schedules at once, as `horizon` has promised.
 
         Args:
             steps: Completions.
             owed: 1 if a schedule comes before the first of them.
-            used_blocks: If given, the units in use after each of the schedules are appended.
+            usage: If given, that after each of the schedules is appended.
 
         Returns:
-            Units in use after the first and after the last of the schedules.
+            The usage after the first and after the last of the schedules.
+        """
+
+    def expire(self, now_ns: int) -> None:
+        """Drop cached prefixes that are too old.
+
+        `schedule` does so too; after a stretch the engine calls this with the time of its last schedule.
         """
 
     def cached_prefix_tokens(self, request: Request) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from simserve.scheduler.accounting import Accounting
-from simserve.scheduler.batch import Batch, Forecast
+from simserve.scheduler.batch import Batch, Forecast, Usage, sum_windows
 from simserve.scheduler.config import SchedulerConfig
 from simserve.scheduler.sequence import Sequence
 
@@ -38,7 +38,7 @@ class DecodeStretch(Accounting):
         self._batch = Batch(-1)
         self._samples_cache = hasattr(self.cache, "sample")
         self._cache_expires = bool(getattr(self.cache, "expires", False))
-        # What moves to and from them is told to the engine with the next batch.
+        # What moves to and from them is told to the engine with the next decision.
         self._has_tiers = hasattr(self.cache, "take_moves")
 
     def decode_batch_stays(self) -> bool:
@@ -48,6 +48,15 @@ class DecodeStretch(Accounting):
         default promises nothing, and the engine goes step by step.
         """
         return False
+
+    def wake_at(self, now_ns: int) -> int | None:
+        """Return when a cached prefix may expire, while anything is in flight; for a policy with timeouts."""
+        return self.cache.expires_at() if self._cache_expires and self._in_flight else None
+
+    def expire(self, now_ns: int) -> None:
+        """Drop cached prefixes that are too old, if the cache knows an age."""
+        if self._cache_expires:
+            self.cache.expire(now_ns)
 
     def nobody_can_join(self) -> bool:
         """Whether nobody waits, or the first in the queue lacks a seat or blocks that only an end frees."""
@@ -68,8 +77,10 @@ class DecodeStretch(Accounting):
             return -owed
         if self._has_tiers and (self.cache.has_moves or self.cache.writes_back):
             return -owed
-        if self.config.attention_window or not all([sequence.decoding for sequence in running]):
-            return -owed  # the time of a step with windows is no line in its contexts
+        if owed and self._cache_expires:
+            return -owed  # what has expired by now goes first
+        if not all([sequence.decoding for sequence in running]):
+            return -owed
         if self.has_token_budget and len(running) > self.config.max_num_batched_tokens:
             return -owed
         if not self.decode_batch_stays():
@@ -105,18 +116,20 @@ class DecodeStretch(Accounting):
 
     def forecast(self, schedules: int) -> Forecast:
         """Describe the decode batches of the coming schedules."""
-        running = self.running
-        return Forecast([(len(running), sum([sequence.computed for sequence in running]) + len(running))])
+        contexts = [sequence.computed + 1 for sequence in self.running]
+        window = self.config.attention_window
+        reads = sum_windows(contexts, window, schedules) if window else (0,)
+        return Forecast([(len(contexts), sum(contexts))], window_tokens=reads)
 
-    def advance(self, steps: int, owed: int = 0, used_blocks: list[int] | None = None) -> tuple[int, int]:
+    def advance(self, steps: int, owed: int = 0, usage: list[Usage] | None = None) -> tuple[Usage, Usage]:
         """Pass `steps` completions and `owed + steps` schedules at once, as `horizon` has promised."""
         if not owed:
             ended = self.complete()
             assert not ended, "a stretch never passes an end"
         schedules = steps + owed
-        used = self._hold_blocks(schedules)
-        if used_blocks is not None:
-            used_blocks += used
+        held = self._hold_blocks(schedules)
+        if usage is not None:
+            usage += held
         begin = self.steps
         self.steps += schedules
         ahead = schedules
@@ -133,7 +146,7 @@ class DecodeStretch(Accounting):
         batch = Batch(self.steps - 1)
         batch.decoders = self.running[:]
         self._in_flight.append(batch)
-        return used[0], used[-1]
+        return held[0], held[-1]
 
     def _give_tokens(self, begin: int, count: int) -> None:
         """Give all who run a token from each of `count` steps, the first of which is `begin`."""
@@ -148,8 +161,8 @@ class DecodeStretch(Accounting):
             if order is not None:
                 order.served(sequence, count)
 
-    def _hold_blocks(self, schedules: int) -> list[int]:
-        """Take the blocks of coming decode steps and publish what they fill; returns those in use after each.
+    def _hold_blocks(self, schedules: int) -> list[Usage]:
+        """Take the blocks of coming decode steps and publish what they fill; returns the usage after each.
 
         Within a step all are taken before any is published, as `decode` does.
         """
@@ -157,7 +170,7 @@ class DecodeStretch(Accounting):
         usable = pool.num_blocks - 1
         coming = self._takers()
         takers = next(coming)
-        used = []
+        held = []
         for index in range(schedules):
             for sequence in takers:
                 tokens = sequence.computed + index
@@ -166,5 +179,5 @@ class DecodeStretch(Accounting):
             for sequence in takers:
                 if sequence.shared_limit:
                     cache.publish(sequence, sequence.computed + index + 1)
-            used.append(usable - pool.num_free)
-        return used
+            held.append((usable - pool.num_free, pool.num_free_cached))
+        return held

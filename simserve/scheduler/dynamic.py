@@ -18,10 +18,15 @@ from simserve.scheduler.request_batches import RequestBatching
 class DynamicScheduler(RequestBatching):
     """Request-level batches of preferred sizes, with a maximum queue delay (Triton's dynamic batcher).
 
-    Options: `preferred_batch_size`, a list of sizes (default: max_num_seqs alone); `max_queue_delay_s`.
+    Options: `preferred_batch_size`, a list of sizes (default: max_num_seqs alone); `max_queue_delay_s`;
+    `context_phase` and `run_to`, as for kind static.
     """
 
-    option_defaults: ClassVar = {"preferred_batch_size": None, "max_queue_delay_s": 0.0}
+    option_defaults: ClassVar = {
+        **RequestBatching.option_defaults,
+        "preferred_batch_size": None,
+        "max_queue_delay_s": 0.0,
+    }
     wait_option = "max_queue_delay_s"
     default_limits: ClassVar = {"max_num_seqs": 8}
 

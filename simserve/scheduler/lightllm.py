@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from simserve.errors import InputError
 from simserve.registry import lookup, register
 from simserve.scheduler.base import BaseScheduler
+from simserve.scheduler.batch import Usage
 from simserve.scheduler.config import SchedulerConfig
 from simserve.scheduler.decode_stretch import MEMORY, OTHER, SEATS
 from simserve.scheduler.output_estimates import OutputEstimate
@@ -120,8 +121,8 @@ class LightLLMScheduler(BaseScheduler):
             steps = min(steps, self._patience - self._waited - owed)
         return max(steps, -owed)
 
-    def advance(self, steps: int, owed: int = 0, used_blocks: list[int] | None = None) -> tuple[int, int]:
+    def advance(self, steps: int, owed: int = 0, usage: list[Usage] | None = None) -> tuple[Usage, Usage]:
         """Pass `steps` completions and `owed + steps` schedules at once, as `horizon` has promised."""
-        used = super().advance(steps, owed, used_blocks)
+        held = super().advance(steps, owed, usage)
         self._waited = (self._waited - 1 + steps + owed) % self._patience + 1
-        return used
+        return held

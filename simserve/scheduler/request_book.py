@@ -10,6 +10,7 @@ from simserve.errors import InputError, IntegrityError, UnknownNameError
 from simserve.kvcache.cache_plan import CachePlan
 from simserve.scheduler.batch import Batch
 from simserve.scheduler.config import SchedulerConfig
+from simserve.scheduler.kv_connector import KVConnector
 from simserve.scheduler.orders.order import Order, OrderPlan
 from simserve.scheduler.orders.queue import OrderedQueue
 from simserve.scheduler.sequence import FINISHED, RUNNING, Sequence
@@ -50,6 +51,8 @@ class RequestBook:
     takes_order = True
     # Any KV cache of blocks works with it, tiers behind the GPU too.
     takes_cache = True
+    # What moves between the GPU and the tiers behind it; None without tiers.
+    connector: KVConnector | None = None
     # Sequences that schedule() has ended itself, each with the reason: none.
     failed: ClassVar[tuple[tuple[Sequence, str], ...]] = ()
 
@@ -143,10 +146,6 @@ class RequestBook:
         probe = Sequence(request, 0.0, self.config.max_model_len)
         self.cache.attach(probe)
         return int(self.cache.lookup(probe, probe.known)[1]) if probe.shared_limit else 0
-
-    def wake_at(self, now_ns: int) -> int | None:
-        """Return when time alone will change a decision, None for never; for a policy with timeouts."""
-        return None
 
     def idle(self) -> None:
         """Note that no request is left and nothing is in flight."""

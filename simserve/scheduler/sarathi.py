@@ -30,6 +30,7 @@ class SarathiScheduler(BaseScheduler):
         "long_prefill_token_threshold",
         "scheduler_reserve_full_isl",
     )
+    loads: ClassVar = ("blocking", "layerwise", "async")
     # The smaller of the paper's two budgets (section 5.1): it bounds the time between tokens.
     default_limits: ClassVar = {"max_num_batched_tokens": 512}
     # Its block manager asks for a free block for each decoder, needed or not.

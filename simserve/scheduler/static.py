@@ -16,10 +16,13 @@ from simserve.scheduler.request_batches import RequestBatching
 class StaticScheduler(RequestBatching):
     """Request-level batches of max_num_seqs, padded, run to the longest output (FasterTransformer).
 
-    Options: `max_wait_s`, after which the oldest request goes with whoever is there.
+    Options: `max_wait_s`, after which the oldest request goes with whoever is there; `context_phase`, how
+    much of the prompts the first step computes: longest (padded, FasterTransformer 5) or shortest (the rest
+    of the longer ones token by token, FasterTransformer 4); `run_to`, when a batch ends: with its longest
+    output, or at max_tokens although all have ended (a generation without an end of its own).
     """
 
-    option_defaults: ClassVar = {"max_wait_s": 1.0}
+    option_defaults: ClassVar = {**RequestBatching.option_defaults, "max_wait_s": 1.0}
     wait_option = "max_wait_s"
     # `request_batch_size` in the configuration of FasterTransformer's examples.
     default_limits: ClassVar = {"max_num_seqs": 8}

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from simserve.cost.timer import Chunk
-from simserve.kvcache.tiers import GPU
-from simserve.scheduler.batch import FIRST_TIER, FROM_HOST, ON_DEVICE, TO_HOST, Batch, Entry, Transfer
+from simserve.scheduler.batch import ON_DEVICE, Batch, Entry, Transfer
 from simserve.scheduler.decode_stretch import DecodeStretch
 from simserve.scheduler.sequence import Sequence
 
@@ -73,8 +72,6 @@ class StepContent(DecodeStretch):
         if self._samples_cache:
             self.cache.sample(batch.step, self.running)
             self._move_in_memory(batch)
-        if self._has_tiers:
-            self._move_between_tiers(batch)
 
     def measure(self, batch: Batch) -> None:
         """Write the shape of a step, which its time follows from, into its record."""
@@ -95,25 +92,3 @@ class StepContent(DecodeStretch):
         if moved:
             size_bytes = moved * self.config.block_bytes // self.config.block_size
             batch.transfers = [*(batch.transfers or ()), Transfer(ON_DEVICE, size_bytes)]
-
-    def _move_between_tiers(self, batch: Batch) -> None:
-        """Let the step wait for what is fetched; what is stored or prefetched only keeps its path busy."""
-        plan = self.config.cache
-        assert plan is not None
-        assert plan.tiers is not None
-        gpus = plan.tiers.gpus
-        transfers = list(batch.transfers or ())
-        names = [spec.name for spec in plan.tiers.specs]
-        for (source, target, size_bytes), ticket in self.cache.take_moves():
-            size_bytes = -(-size_bytes // gpus)
-            if source == GPU:
-                transfers.append(Transfer(TO_HOST, size_bytes, awaited=False))
-                continue
-            tier = names.index(source)
-            path = FIRST_TIER + tier if plan.tiers.own_paths[tier] else FROM_HOST
-            if target == GPU:
-                transfers.append(Transfer(path, size_bytes, ticket=ticket))
-            elif ticket >= 0 and path != FROM_HOST:
-                transfers.append(Transfer(path, size_bytes, awaited=False, ticket=ticket))
-        if transfers:
-            batch.transfers = transfers

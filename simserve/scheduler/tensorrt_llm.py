@@ -43,6 +43,7 @@ class TensorRTLLMScheduler(BaseScheduler):
         "context_chunking_policy": "FIRST_COME_FIRST_SERVED",
     }
     unused_keys: ClassVar = ("long_prefill_token_threshold", "scheduler_reserve_full_isl")
+    loads: ClassVar = ("blocking", "layerwise", "async")
     # The defaults of `max_batch_size` and `max_num_tokens` (documentation, "Tuning Max Batch Size and Max Num
     # Tokens").
     default_limits: ClassVar = {"max_num_seqs": 2048, "max_num_batched_tokens": 8192}

@@ -34,6 +34,7 @@ class VllmV0Scheduler(SwappingScheduler):
     option_defaults: ClassVar = {"preemption_mode": "recompute", "swap_space": 4.0}
     unused_keys: ClassVar = ("long_prefill_token_threshold", "scheduler_reserve_full_isl")
     fixed_keys: ClassVar = {**SwappingScheduler.fixed_keys, "enable_chunked_prefill": False}
+    loads: ClassVar = ("blocking", "layerwise", "async")
     # `can_append_slots` wants a free block for each decoder, needed or not.
     decode_spare_blocks = 1
 
@@ -57,6 +58,7 @@ class VllmV0Scheduler(SwappingScheduler):
     def decide(self) -> None:
         """Whole prompts if any can be admitted; else decodes, and back from the host who fits."""
         swapped = self.waiting.swapped
+        self.run_prompts()
         if not swapped:
             self._admit_prompts()
         if self._batch.entries:

@@ -1,50 +1,30 @@
 """`capacity`: the highest request rate at which a scenario keeps its objectives.
 
-The rate is varied by stretching the gaps between arrivals; think times of sessions stay as they are. A rate
-holds if every term does, nothing failed, and the system is steady: the number of requests in it does not grow
-while they arrive.
+A rate that holds and one that does not are found by doubling or halving, then the interval is halved in the
+logarithm. Each seed has a search of its own; their probes run side by side, and so do those that one search
+may ask for next.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from math import sqrt
 from typing import Any
 
-import numpy as np
-
 from simserve.errors import InputError
-from simserve.metrics.columns import Floats
-from simserve.metrics.result import Result
-from simserve.scenario.schema import Metrics, Scenario
-from simserve.simulation import simulate
+from simserve.scenario.schema import Scenario
+from simserve.study.executor import Executor, InProcess
+from simserve.study.load import load_of
+from simserve.study.probe import Probe, ProbeTask, natural_rate
+from simserve.study.search import Answers, UnansweredError, run_searches
 from simserve.study.slo_terms import SloTerm
-from simserve.workload.workload import Workload
 
-# Share of the arrivals that fill the empty system and are not judged.
-WARM_UP_SHARE = 0.1
-# A queue grows if by the end it has more than at half-time by this share of the arrivals between, and by more
-# than chance: standard deviations of a Poisson number of the half-time's size.
-_GROWING_SHARE, _DEVIATIONS = 0.03, 3.0
 # Each way from the scenario's own rate.
 _MOST_DOUBLINGS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """One rate that was tried.
-
-    Attributes:
-        rate_per_s: Requests that arrive a second.
-        holds: Whether all terms hold and the system is steady.
-        steady: The latter.
-        figures: The terms' figures, in the summary's units, and the throughput.
-    """
-
-    rate_per_s: float
-    holds: bool
-    steady: bool
-    figures: dict[str, float | None]
+# (index of the search, rate)
+_Question = tuple[int, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,115 +36,104 @@ class Capacity:
         rate_per_s: Highest rate that holds; 0 if none did.
         fails_at_per_s: Lowest rate tried that does not hold; None if none failed.
         probes: All that were tried, in order.
+        stopped: Whether it was interrupted: the rates are those so far.
     """
 
     seed: int
     rate_per_s: float
     fails_at_per_s: float | None
     probes: tuple[Probe, ...]
+    stopped: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return it in the form of `simserve capacity --json`."""
         return asdict(self)
 
 
-def find_capacity(
-    scenario: Scenario,
-    workload: Workload,
+def find_capacities(
+    scenarios: Sequence[Scenario],
     slo: Sequence[SloTerm],
+    executor: Executor | None = None,
     *,
     tolerance: float = 0.02,
-    tried: Callable[[Probe], None] | None = None,
-) -> Capacity:
-    """Bracket and bisect the highest rate that holds.
+    tried: Callable[[int, Probe], None] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Capacity, ...]:
+    """Bracket and bisect the highest rate at which each scenario holds.
+
+    What is found, and by which probes, does not depend on the executor.
 
     Args:
-        scenario: The servers.
-        workload: Its requests, whose gaps are stretched.
+        scenarios: One a seed.
         slo: Terms that must hold.
+        executor: Where probes run; None: here.
         tolerance: How far above the found rate the next one that fails may be, relative to it.
-        tried: Called after each probe.
+        tried: Called with the number of the scenario after each probe, in the searches' order.
+        progress: Called with how many probes have ended.
 
     Raises:
-        InputError: If the requests have no arrival times to stretch.
+        InputError: If the requests have no arrival times to stretch, or cannot be simulated.
     """
-    natural = natural_rate(workload)
-    probes: list[Probe] = []
+    naturals = [natural_rate(load_of(scenario)) for scenario in scenarios]
 
-    def holds(rate: float) -> bool:
-        probe = probe_rate(scenario, workload, slo, rate, natural)
-        probes.append(probe)
+    def task_of(question: _Question) -> ProbeTask:
+        return ProbeTask(scenarios[question[0]], tuple(slo), question[1])
+
+    def tell(question: _Question, probe: Probe) -> None:
+        if probe.error:
+            raise InputError(probe.error)
         if tried is not None:
-            tried(probe)
-        return probe.holds
+            tried(question[0], probe)
 
+    searches = [_searching(number, natural, tolerance) for number, natural in enumerate(naturals)]
+    done = run_searches(searches, task_of, executor or InProcess(), told=tell, progress=progress)
+    return tuple(
+        Capacity(scenario.seed, low, high, tuple(probe for _, probe in path), bool(done.stopped))
+        for scenario, (low, high), path in zip(scenarios, done.found, done.paths, strict=True)
+    )
+
+
+def find_capacity(scenario: Scenario, slo: Sequence[SloTerm], *, tolerance: float = 0.02) -> Capacity:
+    """Return one scenario's capacity; see `find_capacities`."""
+    return find_capacities([scenario], slo, tolerance=tolerance)[0]
+
+
+def _searching(
+    number: int, natural: float, tolerance: float
+) -> Callable[[Answers[_Question]], tuple[float, float | None]]:
+    """Return the search of one scenario."""
+
+    def search(answers: Answers[_Question]) -> tuple[float, float | None]:
+        held: list[float] = [0.0]
+        failed: list[float] = []
+
+        def ask(rate: float) -> bool:
+            answer = answers((number, rate))
+            (held if answer else failed).append(rate)
+            return answer
+
+        with suppress(UnansweredError):
+            return bisect_rate(ask, natural, tolerance)
+        return max(held), min(failed, default=None)
+
+    return search
+
+
+def bisect_rate(
+    holds: Callable[[float], bool], natural: float, tolerance: float
+) -> tuple[float, float | None]:
+    """Return the highest rate that holds (0: none) and the lowest that does not (None: none).
+
+    Args:
+        holds: Asked for rates.
+        natural: The rate to begin with.
+        tolerance: How far apart the two may be, relative to the lower.
+    """
     low, high = bracket(natural, holds)
     while low and high is not None and high / low > 1 + tolerance:
-        middle = float(np.sqrt(low * high))
-        if holds(middle):
-            low = middle
-        else:
-            high = middle
-    return Capacity(scenario.seed, low, high, tuple(probes))
-
-
-def natural_rate(workload: Workload) -> float:
-    """Return the mean rate of a workload's arrivals, follow-ups of sessions apart, in requests a second.
-
-    Raises:
-        InputError: If all arrive at once, or the client decides when (a closed loop).
-    """
-    first = workload.predecessor < 0 if workload.predecessor is not None else slice(None)
-    arrivals = workload.arrival_ns[first]
-    span_s = float(arrivals[-1] - arrivals[0]) / 1e9 if len(arrivals) > 1 else 0.0
-    if not workload.has_arrivals or span_s <= 0:
-        raise InputError(
-            "the requests have no arrival times to stretch; expected arrivals with a rate, or a trace that "
-            "records them"
-        )
-    return len(workload.arrival_ns) / (span_s * len(arrivals) / (len(arrivals) - 1))
-
-
-def stretch(workload: Workload, factor: float) -> Workload:
-    """Return the same requests with arrivals `factor` times as far apart."""
-    arrival_ns = np.rint(workload.arrival_ns * factor).astype(np.int64)
-    return replace(workload, arrival_ns=arrival_ns)
-
-
-def probe_rate(
-    scenario: Scenario, workload: Workload, slo: Sequence[SloTerm], rate_per_s: float, natural_per_s: float
-) -> Probe:
-    """Simulate one rate and judge it."""
-    load = stretch(workload, natural_per_s / rate_per_s)
-    span_s = float(load.arrival_ns[-1] - load.arrival_ns[0]) / 1e9
-    judged = Metrics(warmup_s=span_s * WARM_UP_SHARE, cooldown_s=0.0)
-    result = simulate(scenario.model_copy(update={"metrics": judged}), workload=load)
-    summary = result.summary
-    steady = is_steady(result)
-    holds = steady and not summary["failed"] and all(term.holds(summary) for term in slo)
-    figures = {term.key: summary[term.key] for term in slo}
-    return Probe(rate_per_s, holds, steady, {**figures, "output_throughput": summary["output_throughput"]})
-
-
-def is_steady(result: Result) -> bool:
-    """Whether the number of requests in the system does not grow during the second half of the arrivals."""
-    log = result.requests
-    arrivals = np.sort(np.array(log.arrival_ns, dtype=np.float64))
-    ends = np.sort(np.array(log.end_ns, dtype=np.float64))
-    if len(arrivals) < 2:
-        return True
-    begin, end = arrivals[0], arrivals[-1]
-    # Averages over the fourth and the last tenth of the arrivals: single moments are left to chance.
-    middle, last = (_mean_inside(arrivals, ends, begin, end, share) for share in (0.45, 0.95))
-    between = len(arrivals) / 2
-    return last - middle <= _GROWING_SHARE * between + _DEVIATIONS * float(np.sqrt(max(middle, 1.0)))
-
-
-def _mean_inside(arrivals: Floats, ends: Floats, begin: float, end: float, share: float) -> float:
-    """Return how many requests are in the system, averaged over a tenth of the arrivals around a share."""
-    moments = begin + (end - begin) * np.linspace(share - 0.05, share + 0.05, 101)
-    inside = np.searchsorted(arrivals, moments, side="right") - np.searchsorted(ends, moments, side="right")
-    return float(inside.mean())
+        middle = sqrt(low * high)
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low, high
 
 
 def bracket(

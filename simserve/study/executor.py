@@ -1,144 +1,153 @@
-"""Where many simulations run: in processes of this machine, or on Ray (`ray_executor`).
+"""Where many simulations run: here, in processes of this machine, or on Ray (`ray_executor`).
 
-One shape for both: `run` takes tasks and yields what became of each as it ends, in any order.
+One shape for all: `run` calls a function for whatever a study feeds it, and yields what became of each as it
+ends, in any order. What to feed next may depend on what has been yielded: a sweep feeds its points, a search
+what it wants to know next.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Sequence
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
-from pathlib import Path
-from typing import Protocol
+from multiprocessing import connection, get_context, parent_process
+from typing import Any, Protocol, TypeVar
 
-from simserve.errors import SimserveError
+A = TypeVar("A")
+R = TypeVar("R")
 
-# A process that dies (out of memory, killed) may have been ill-fated; its tasks are tried so often in all.
+# A process that dies (killed, out of memory) may have been ill-fated; what it did is tried so often in all.
 MOST_TRIES = 3
-FAILED = "failed.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """One simulation.
+class Died:
+    """In place of a result: every process that tried died."""
 
-    Attributes:
-        identity: Its name.
-        text: The resolved scenario.
-        folder: Where its result goes; made by the run, whole or not at all.
-    """
-
-    identity: str
-    text: str
-    folder: str
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a task.
-
-    Attributes:
-        identity: The task's.
-        error: Why it failed; "" if its result is in its folder.
-    """
-
-    identity: str
-    error: str = ""
+    reason: str
 
 
 class Executor(Protocol):
-    """Runs tasks."""
+    """Calls a function many times."""
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        """Yield the outcome of each task as it ends; closing the iterator stops the others."""
+    def run(self, call: Callable[[A], R], feed: Callable[[], A | None]) -> Iterator[tuple[A, R | Died]]:
+        """Yield each argument and what the call returned, as calls end; closing the iterator stops them.
 
+        Args:
+            call: A module's function; what it raises ends the iteration.
+            feed: Asked for an argument whenever there is room for a call; None: nothing at the moment. It
+                ends when there is nothing and no call is under way.
+        """
 
-def run_task(task: Task) -> Outcome:
-    """Simulate and write one point; a failure is recorded in the folder's place, and raises nothing."""
-    from simserve.scenario.loader import load_scenario
-    from simserve.simulation import simulate
-
-    folder = Path(task.folder)
-    try:
-        result = simulate(load_scenario(task.text))
-        result.write(folder)
-    except SimserveError as error:
-        record_failure(folder, str(error))
-        return Outcome(task.identity, str(error))
-    return Outcome(task.identity)
+    def close(self) -> None:
+        """Let go of what is held."""
 
 
-def record_failure(folder: Path, reason: str) -> None:
-    """Write why a point has no result beside its folder, whole or not at all."""
-    path = failure_path(folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(json.dumps({"reason": reason}, indent=2) + "\n", encoding="utf-8")
-    fresh.replace(path)
+class InProcess:
+    """This process: one call after the other."""
 
+    def run(self, call: Callable[[A], R], feed: Callable[[], A | None]) -> Iterator[tuple[A, R | Died]]:
+        """See `Executor`."""
+        while (argument := feed()) is not None:
+            yield argument, call(argument)
 
-def failure_path(folder: Path) -> Path:
-    """Return the file that says why a point has no result."""
-    return folder.with_name(f"{folder.name}.{FAILED}")
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 class LocalExecutor:
-    """Processes of this machine, reused from task to task.
+    """Processes of this machine, reused from call to call.
 
     Args:
         workers: Processes; None: one a core.
     """
 
     def __init__(self, workers: int | None = None) -> None:
-        self.workers = workers or max(1, len(os.sched_getaffinity(0)))
+        self.workers = workers or count_cores()
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        """Yield outcomes as they come; tasks of a process that died are tried again in a fresh one."""
-        left = {task.identity: (task, 0) for task in tasks}
-        while left:
-            yield from self._run_once(left)
+    def run(self, call: Callable[[A], R], feed: Callable[[], A | None]) -> Iterator[tuple[A, R | Died]]:
+        """See `Executor`; what was under way when a process died is tried again in fresh ones."""
+        suspects: deque[tuple[A, int]] = deque()
+        while not (yield from self._run_until_death(call, feed, suspects)):
+            pass
 
-    def _run_once(self, left: dict[str, tuple[Task, int]]) -> Iterator[Outcome]:
-        """Run what is left until it is done or a process dies; takes from `left` what has ended."""
+    def close(self) -> None:
+        """Nothing is held between runs."""
+
+    def _run_until_death(
+        self, call: Callable[[A], R], feed: Callable[[], A | None], suspects: deque[tuple[A, int]]
+    ) -> Any:
+        """Run until all is done or a process dies; returns whether all is done.
+
+        One death breaks the whole pool, and does not say which call it was. So all that were under way are
+        tried again one at a time: who is innocent ends, who is not is found out.
+
+        Args:
+            call, feed: As of `run`.
+            suspects: Arguments that were under way at a death, and how often; changed.
+        """
         # Spawned, not forked: a fork of a process with threads (numpy, arrow) may hang.
-        pool = ProcessPoolExecutor(min(self.workers, len(left)), get_context("spawn"))
-        waiting: dict[Future[Outcome], str] = {}
-        queue = iter(list(left))
+        pool = ProcessPoolExecutor(self.workers, get_context("spawn"), initializer=_serve)
+        under: dict[Future[R], tuple[A, int]] = {}
+        died: list[tuple[A, int]] = []
         try:
-            for identity in queue:
-                waiting[pool.submit(run_task, left[identity][0])] = identity
-                # A few beyond the workers: enough to keep them busy, few enough to stop soon.
-                if len(waiting) >= 2 * self.workers:
-                    break
-            while waiting:
-                ended, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            while not died:
+                if suspects:
+                    if not under:
+                        item = suspects.popleft()
+                        under[pool.submit(call, item[0])] = item
+                else:
+                    while len(under) < self.workers and (argument := feed()) is not None:
+                        under[pool.submit(call, argument)] = (argument, 0)
+                if not under:
+                    return True
+                ended, _ = wait(under, return_when=FIRST_COMPLETED)
                 for future in ended:
-                    identity = waiting.pop(future)
-                    outcome = future.result()
-                    del left[identity]
-                    yield outcome
-                    following = next(queue, None)
-                    if following is not None:
-                        waiting[pool.submit(run_task, left[following][0])] = following
-        except BrokenProcessPool:
-            yield from self._note_deaths(left, [*waiting.values(), identity])
+                    item = under.pop(future)
+                    try:
+                        result = future.result()
+                    except BrokenProcessPool:
+                        died.append(item)
+                        continue
+                    yield item[0], result
+            for argument, tries in [*died, *under.values()]:
+                if tries + 1 < MOST_TRIES:
+                    suspects.append((argument, tries + 1))
+                else:
+                    yield argument, Died(f"its process died {MOST_TRIES} times (killed, or out of memory)")
+            return False
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in list((pool._processes or {}).values()):
-                process.terminate()
+            _end(pool)
 
-    def _note_deaths(self, left: dict[str, tuple[Task, int]], begun: Sequence[str]) -> Iterator[Outcome]:
-        """Count a try of all that were under way; give up those that have had enough."""
-        for identity in [name for name in begun if name in left]:
-            task, tries = left[identity]
-            if tries + 1 < MOST_TRIES:
-                left[identity] = (task, tries + 1)
-                continue
-            del left[identity]
-            reason = f"its process died {MOST_TRIES} times (killed, or out of memory)"
-            record_failure(Path(task.folder), reason)
-            yield Outcome(identity, reason)
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """End a pool now, whatever its processes are at."""
+    for process in list((pool._processes or {}).values()):
+        process.terminate()
+    pool.shutdown(wait=True, cancel_futures=True)
+
+
+def count_cores() -> int:
+    """Return how many cores this process may use."""
+    return max(1, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _serve() -> None:
+    """Prepare a process of the pool: Ctrl-C is for the parent, and without the parent there is nothing to do.
+
+    A pool's process that waits for work does not notice that its parent was killed.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)

@@ -8,11 +8,10 @@ found again whatever folder the sweep lies in, and one whose trace has changed i
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,12 @@ from typing import Any
 from simserve import __version__
 from simserve.data_files import find_file
 from simserve.errors import InputError
+from simserve.scenario.catalog import load_calibration, load_hardware, load_model
 from simserve.scenario.dump import dump_scenario
 from simserve.scenario.files import named_files
 from simserve.scenario.loader import load_scenario
 from simserve.scenario.schema import Scenario
+from simserve.study.policy_source import hash_sources
 from simserve.study.sweep_file import SweepFile
 
 
@@ -83,9 +84,27 @@ def identify(scenario: Scenario) -> str:
         for part in path[:-1]:
             holder = holder[part]
         holder[path[-1]] = _hash_file(find_file(file, scenario.folder, or_folder=True))
-    sources = {name: _hash_source(name) for name in _own_policies(data)}
-    content = json.dumps([__version__, data, sources], sort_keys=True)
+    content = json.dumps(
+        [__version__, data, _describe_catalog(scenario), hash_sources(_texts(data))], sort_keys=True
+    )
     return hashlib.sha256(content.encode()).hexdigest()[:24]
+
+
+def _describe_catalog(scenario: Scenario) -> list[str]:
+    """Return hashes of what the catalog says of each name: it may come to mean something else."""
+    found = []
+    for pool in scenario.pools:
+        drafted = pool.engine.speculative.model if pool.engine.speculative is not None else None
+        found.append(_hash_entries(pool.hardware, scenario.model_of(pool), drafted, scenario.folder))
+    return found
+
+
+@lru_cache(maxsize=64)
+def _hash_entries(hardware: str, model: str, draft: str | None, folder: Path | None) -> str:
+    accelerator = load_hardware(hardware, folder)
+    entries: list[Any] = [accelerator, load_calibration(accelerator)]
+    entries += [load_model(name, folder) for name in (model, draft) if name is not None]
+    return hashlib.sha256(repr(entries).encode()).hexdigest()
 
 
 def _find_base(base: str, folder: Path | None) -> Path | str:
@@ -111,21 +130,10 @@ def _hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _hash_source(policy: str) -> str:
-    """Return the hash of the module that a policy's class stands in; it has been imported by now."""
-    module = import_module(policy.partition(":")[0])
-    file = inspect.getsourcefile(module)
-    return _hash_file(Path(file)) if file is not None else ""
-
-
-def _own_policies(data: Any) -> Iterator[str]:
-    """Yield every `package.module:Class` in a scenario, in its order."""
-    if isinstance(data, dict):
-        for key, value in data.items():
-            if key in ("kind", "policy") and isinstance(value, str) and ":" in value:
-                yield value
-            else:
-                yield from _own_policies(value)
-    elif isinstance(data, list):
-        for value in data:
-            yield from _own_policies(value)
+def _texts(data: Any) -> Iterator[str]:
+    """Yield every text in a scenario, in its order."""
+    if isinstance(data, dict | list):
+        for value in data.values() if isinstance(data, dict) else data:
+            yield from _texts(value)
+    elif isinstance(data, str):
+        yield data

@@ -1,20 +1,28 @@
-"""Simulations on a Ray cluster: the same tasks, on as many machines as there are.
+"""Calls on a Ray cluster: the same functions, on as many machines as there are.
 
-All machines see the results' folder under the same path (a shared file system), and have simserve installed.
+All machines have simserve installed in the same version, and see the files that a study names, and a sweep's
+folder, under the same paths (a shared file system).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from simserve.errors import InputError
-from simserve.study.executor import MOST_TRIES, Outcome, Task, record_failure, run_task
+from simserve.study.executor import MOST_TRIES, Died
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+# Calls under way for each CPU: one that runs and one that waits, so that none idles, and a cluster that
+# grows with its queue sees one.
+_CALLS_A_CPU = 2
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 
 
 class RayExecutor:
-    """Tasks of a Ray cluster; Ray tries those of a machine or a worker that died again.
+    """Calls of a Ray cluster; Ray tries those of a machine or a worker that died again.
 
     Args:
         address: Of an existing cluster; None: one of this machine's own, for as long as it is needed.
@@ -34,32 +42,41 @@ class RayExecutor:
             return
         try:
             if address is None:
-                ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+                ray.init(num_cpus=workers, include_dashboard=False, **_QUIET)
             else:
-                ray.init(address=address, log_to_driver=False)
+                ray.init(address=address, **_QUIET)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise InputError(f"cannot reach a Ray cluster at {address!r}: {error}") from error
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        """Yield outcomes as they come."""
+    def run(self, call: Callable[[A], R], feed: Callable[[], A | None]) -> Iterator[tuple[A, R | Died]]:
+        """See `simserve.study.executor.Executor`."""
         ray = self._ray
-        remote = ray.remote(max_retries=MOST_TRIES - 1, num_cpus=1)(run_task)
-        waiting = {remote.remote(task): task for task in tasks}
+        remote = ray.remote(max_retries=MOST_TRIES - 1, num_cpus=1)(call)
+        under: dict[Any, A] = {}
         try:
-            while waiting:
-                ended, _ = ray.wait(list(waiting), num_returns=1)
+            while True:
+                room = _CALLS_A_CPU * max(1, int(ray.cluster_resources().get("CPU", 1)))
+                while len(under) < room and (argument := feed()) is not None:
+                    under[remote.remote(argument)] = argument
+                if not under:
+                    return
+                ended, _ = ray.wait(list(under), num_returns=1)
                 for reference in ended:
-                    task = waiting.pop(reference)
-                    try:
-                        yield ray.get(reference)
-                    except ray.exceptions.RayError as error:
-                        reason = f"its process died {MOST_TRIES} times ({type(error).__name__})"
-                        record_failure(Path(task.folder), reason)
-                        yield Outcome(task.identity, reason)
+                    argument = under.pop(reference)
+                    yield argument, self._result_of(reference)
         finally:
-            for reference in waiting:
+            for reference in under:
                 ray.cancel(reference, force=True)
 
     def close(self) -> None:
         """Leave the cluster; one of our own ends."""
         self._ray.shutdown()
+
+    def _result_of(self, reference: Any) -> Any:
+        errors = self._ray.exceptions
+        try:
+            return self._ray.get(reference)
+        except errors.RayTaskError as error:
+            raise error.cause from error
+        except errors.RayError as error:
+            return Died(f"its process died {MOST_TRIES} times ({type(error).__name__})")

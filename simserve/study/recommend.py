@@ -1,220 +1,165 @@
-"""`recommend`: the cheapest configuration that serves a load within its objectives.
+"""`recommend`: the configuration that serves a load within its objectives best.
 
-Each candidate gets the fewest instances that hold; candidates whose least conceivable size costs more than
-what has been found are not simulated.
+For cost, accelerators and energy each candidate gets the fewest instances that hold the load; for throughput
+an accelerator, each is asked for the highest rate that it holds as it is. Candidates whose bound is worse
+than what has been found are not simulated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from simserve.errors import InputError
-from simserve.study.candidates import Candidate, Unfit, broken_terms, least_instances
-from simserve.study.capacity import Probe, natural_rate, probe_rate
+from simserve.scenario.engine_plan import EnginePlan
+from simserve.study.candidates import Candidate, Unfit
+from simserve.study.executor import Executor, InProcess
+from simserve.study.options import Option, Recommendation
+from simserve.study.probe import Probe, ProbeTask, natural_rate
+from simserve.study.search import run_searches
+from simserve.study.sizing import Limits, Sizes
 from simserve.study.slo_terms import SloTerm
+from simserve.study.space_search import Found, Objective, Question, SpaceSearch
 from simserve.workload.workload import Workload
 
-OBJECTIVES = ("cost", "gpus")
+Powers = Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
-    """What became of one candidate.
+class Budget:
+    """When a search ends early.
 
     Attributes:
-        settings: Its keys and values.
-        verdict: "holds", or why it is out.
-        replicas: Fewest instances that hold; 0 if none did.
-        gpus: Accelerators of all of them.
-        usd_per_hour: Of all of them; None if the price is unknown.
-        figures: Of the run with that many.
-        binds: Terms that break with one instance fewer, or that the queue grows; empty at the least number.
-        probes: (instances, whether they hold) of all that were simulated.
+        probes: Simulations that it may ask for; None: any number.
+        seconds: Time after which it is stopped, so that the result depends on the machine; None: never.
     """
 
-    settings: Mapping[str, Any]
-    verdict: str
-    replicas: int = 0
-    gpus: int = 0
-    usd_per_hour: float | None = None
-    figures: Mapping[str, float | None] | None = None
-    binds: tuple[str, ...] = ()
-    probes: tuple[tuple[int, bool], ...] = ()
-
-    def cost(self, objective: str) -> float:
-        """Return what the objective counts."""
-        return float(self.gpus if objective == "gpus" else self.usd_per_hour or 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Recommendation:
-    """All options, best first, then those that are out in the order of the space.
-
-    Attributes:
-        objective: What was minimised.
-        rate_per_s: The load.
-        options: All of them.
-        stopped: Whether the search was interrupted: the best so far is first.
-    """
-
-    objective: str
-    rate_per_s: float
-    options: tuple[Option, ...]
-    stopped: bool = False
-
-    @property
-    def best(self) -> Option | None:
-        """The option that costs least; None if none holds."""
-        return self.options[0] if self.options and self.options[0].replicas else None
-
-    def pareto(self, key: str) -> list[Option]:
-        """Return the options that no other beats both in the objective and in one figure, cheapest first."""
-        front: list[Option] = []
-        for option in (each for each in self.options if each.replicas and each.figures is not None):
-            value = option.figures.get(key) if option.figures else None
-            least = min((_figure(each, key) for each in front), default=float("inf"))
-            if value is not None and value < least:
-                front.append(option)
-        return front
+    probes: int | None = None
+    seconds: float | None = None
 
 
 def recommend(
-    candidates: Sequence[Candidate | Unfit],
+    space: Sequence[Candidate | Unfit],
     workload: Workload,
     slo: Sequence[SloTerm],
     *,
-    objective: str = "cost",
+    objective: Objective = "cost",
     rate_per_s: float | None = None,
-    most_gpus: int = 64,
-    tried: Callable[[Candidate, int, Probe], None] | None = None,
+    limits: Limits | None = None,
+    budget: Budget | None = None,
+    powers: Powers | None = None,
+    executor: Executor | None = None,
+    tolerance: float = 0.02,
+    runners_up: int = 2,
+    tried: Callable[[Candidate, Sizes, Probe], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Recommendation:
-    """Size every candidate and rank them.
+    """Try every candidate that can be best, and rank them.
+
+    What is found does not depend on the executor.
 
     Args:
-        candidates: The space.
+        space: The candidates.
         workload: The load.
         slo: Terms that must hold.
-        objective: One of `OBJECTIVES`.
-        rate_per_s: Requests a second; None: the workload's own.
-        most_gpus: No option may have more.
-        tried: Called after each simulation.
+        objective: What the best is best in.
+        rate_per_s: Requests a second; None: the workload's own. For `throughput_per_gpu` where the search for
+            the highest rate begins.
+        limits: What no option may exceed.
+        budget: When to end early.
+        powers: W of one accelerator without and with a step executing, by its name.
+        executor: Where probes run; None: here.
+        tolerance: Of the rates of `throughput_per_gpu`, as of `capacity`.
+        runners_up: How many beside the best are wanted: what cannot be among them is not simulated.
+        tried: Called after each probe, in the search's order.
+        progress: Called with how many probes have ended.
 
     Raises:
-        InputError: If the objective is cost and a candidate has no price, or there is nothing to stretch.
+        InputError: If a price or a power that the objective needs is unknown, or there is nothing to stretch.
     """
-    natural = natural_rate(workload)
-    rate = rate_per_s or natural
-    fit = [each for each in candidates if isinstance(each, Candidate)]
-    unpriced = [each for each in fit if each.price_usd_per_hour is None]
-    if objective == "cost" and unpriced:
-        name = unpriced[0].scenario.pools[0].hardware
+    powers, budget, terms = powers or {}, budget or Budget(), tuple(slo)
+    fit = {number: each for number, each in enumerate(space) if isinstance(each, Candidate)}
+    for plan, price in _engines(fit.values()):
+        _check_known(plan, price, objective, powers)
+    rate = rate_per_s or natural_rate(workload)
+    search = SpaceSearch(fit, workload, terms, objective, rate, limits or Limits(), tolerance, runners_up)
+
+    def task_of(question: Question) -> ProbeTask:
+        number, sizes, asked = question
+        return ProbeTask(fit[number].with_sizes(sizes), terms, asked, powers)
+
+    def tell(question: Question, probe: Probe) -> None:
+        if tried is not None:
+            tried(fit[question[0]], question[1], probe)
+
+    done = run_searches(
+        [search], task_of, executor or InProcess(),
+        told=tell, progress=progress, most=budget.probes, most_s=budget.seconds,
+    )  # fmt: skip
+    options = _read_options(space, done.found[0], dict(done.paths[0]), terms)
+    held = sorted((each for each in options if each.holds), key=lambda option: option.rank(objective))
+    out = [each for each in options if not each.holds]
+    searched = objective == "throughput_per_gpu"
+    return Recommendation(objective, None if searched else rate, (*held, *out), done.stopped)
+
+
+def _read_options(
+    space: Sequence[Candidate | Unfit],
+    found: Sequence[Found],
+    answered: Mapping[Question, Probe],
+    slo: tuple[SloTerm, ...],
+) -> list[Option]:
+    """Return what became of each candidate, in the order of the space."""
+    by_number = {each.number: each for each in found}
+    options = []
+    for number, candidate in enumerate(space):
+        asked = [(question, probe) for question, probe in answered.items() if question[0] == number]
+        probes = tuple((sizes, rate, probe.holds) for (_, sizes, rate), probe in asked)
+        if isinstance(candidate, Unfit):
+            options.append(Option(candidate.settings, f"cannot be: {candidate.reason}"))
+        elif number not in by_number:
+            options.append(Option(candidate.settings, "not reached", probes=probes))
+        elif not by_number[number].sizes:
+            options.append(Option(candidate.settings, by_number[number].reason, probes=probes))
+        else:
+            each = by_number[number]
+            probe = answered[number, each.sizes, each.rate_per_s]
+            broken = (term for q in each.beyond if q in answered for term in answered[q].broken(slo))
+            options.append(
+                Option(
+                    settings=candidate.settings,
+                    verdict="holds",
+                    sizes=each.sizes,
+                    gpus=candidate.gpus(each.sizes),
+                    usd_per_hour=candidate.usd_per_hour(each.sizes),
+                    rate_per_s=each.rate_per_s,
+                    figures=probe.figures,
+                    bottleneck=probe.bottleneck,
+                    binds=tuple(dict.fromkeys(broken)),
+                    probes=probes,
+                )
+            )
+    return options
+
+
+def _engines(candidates: Iterable[Candidate]) -> Iterator[tuple[EnginePlan, float | None]]:
+    for each in candidates:
+        yield from zip(each.plans, each.prices_usd_per_hour, strict=True)
+
+
+def _check_known(plan: EnginePlan, price: float | None, objective: Objective, powers: Powers) -> None:
+    """Refuse an objective that counts what nobody knows."""
+    accelerator = plan.accelerator
+    name = accelerator.name
+    if objective == "cost" and price is None:
         raise InputError(
             f"no price of {name} is known; give one with --price {name}=USD, or --objective gpus"
         )
-    search = _Search(workload, slo, objective, rate, natural, most_gpus, tried)
-    out = [
-        Option(each.settings, f"cannot be: {each.reason}") for each in candidates if isinstance(each, Unfit)
-    ]
-    held: list[Option] = []
-    stopped = False
-    try:
-        # The cheapest lower bound first: what it finds prunes most of the others.
-        for candidate in sorted(fit, key=search.least_cost):
-            option = search.size(candidate, min((each.cost(objective) for each in held), default=None))
-            (held if option.replicas else out).append(option)
-    except KeyboardInterrupt:
-        stopped = True
-    held.sort(key=lambda option: (option.cost(objective), option.gpus, str(dict(option.settings))))
-    return Recommendation(objective, rate, (*held, *out), stopped)
-
-
-@dataclass(slots=True)
-class _Search:
-    workload: Workload
-    slo: Sequence[SloTerm]
-    objective: str
-    rate: float
-    natural: float
-    most_gpus: int
-    tried: Callable[[Candidate, int, Probe], None] | None
-
-    def least_cost(self, candidate: Candidate) -> float:
-        """What a candidate costs at the very least."""
-        return self._cost(candidate, least_instances(candidate, self.workload, self.rate))
-
-    def size(self, candidate: Candidate, best: float | None) -> Option:
-        """Find the fewest instances that hold; stop where they would cost more than `best`."""
-        broken = broken_terms(candidate, self.workload, self.slo)
-        if broken:
-            return Option(candidate.settings, f"a request alone breaks {broken[0].text}")
-        least = least_instances(candidate, self.workload, self.rate)
-        most = self.most_gpus // candidate.gpus
-        if best is not None:
-            affordable = [n for n in range(least, most + 1) if self._cost(candidate, n) <= best]
-            if not affordable:
-                return Option(candidate.settings, f"needs {least} instances at least: dearer than the best")
-            most = affordable[-1]
-        if least > most:
-            return Option(candidate.settings, f"needs more than {self.most_gpus} accelerators")
-        return self._find(candidate, least, most, best is not None)
-
-    def _find(self, candidate: Candidate, least: int, most: int, bounded: bool) -> Option:
-        probes: dict[int, Probe] = {}
-
-        def holds(replicas: int) -> bool:
-            if replicas not in probes:
-                scenario = candidate.with_replicas(replicas)
-                probes[replicas] = probe_rate(scenario, self.workload, self.slo, self.rate, self.natural)
-                if self.tried is not None:
-                    self.tried(candidate, replicas, probes[replicas])
-            return probes[replicas].holds
-
-        low, high, step = least - 1, least, 1
-        while not holds(high):
-            if high == most:
-                reason = "dearer than the best" if bounded else f"more than {self.most_gpus} accelerators"
-                return Option(
-                    candidate.settings,
-                    f"does not hold with {most} instances: {reason}",
-                    probes=_tried(probes),
-                )
-            low, step = high, 2 * step
-            high = min(high + step, most)
-        while high - low > 1:
-            middle = (low + high) // 2
-            if holds(middle):
-                high = middle
-            else:
-                low = middle
-        price = candidate.price_usd_per_hour
-        return Option(
-            settings=candidate.settings,
-            verdict="holds",
-            replicas=high,
-            gpus=high * candidate.gpus,
-            usd_per_hour=None if price is None else high * candidate.gpus * price,
-            figures=probes[high].figures,
-            binds=self._binding(probes.get(low)),
-            probes=_tried(probes),
+    info = plan.pool_info("", (0,))
+    known = name in powers or (info.idle_power_w is not None and info.busy_power_w is not None)
+    if objective == "energy" and not known:
+        limit = "" if accelerator.tdp_w is None else f", only that its board may draw {accelerator.tdp_w:g} W"
+        raise InputError(
+            f"the power of {name} is not known{limit}; give what it draws without and with a step executing, "
+            f"in watts, with --power {name}=IDLE:BUSY, or choose another --objective"
         )
-
-    def _binding(self, probe: Probe | None) -> tuple[str, ...]:
-        if probe is None:
-            return ()
-        broken = [term.text for term in self.slo if not term.holds(probe.figures)]
-        return tuple(broken if probe.steady else ["the queue grows", *broken])
-
-    def _cost(self, candidate: Candidate, replicas: int) -> float:
-        gpus = replicas * candidate.gpus
-        return float(gpus if self.objective == "gpus" else gpus * (candidate.price_usd_per_hour or 0.0))
-
-
-def _tried(probes: Mapping[int, Probe]) -> tuple[tuple[int, bool], ...]:
-    return tuple((replicas, probe.holds) for replicas, probe in probes.items())
-
-
-def _figure(option: Option, key: str) -> float:
-    value = (option.figures or {}).get(key)
-    return float("inf") if value is None else value

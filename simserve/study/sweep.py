@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simserve.errors import InputError
 from simserve.metrics.writer import holds_run, read_summary
-from simserve.study.executor import Executor, Task, failure_path
+from simserve.study.executor import Died, Executor
+from simserve.study.point_task import Task, failure_path, read_failure, record_failure, run_task
 from simserve.study.points import Point
+from simserve.study.prices import describe_hardware
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-POINTS, RESULTS, MARK = "points", "results.parquet", "sweep.json"
+POINTS, RESULTS, MARK, LOCK = "points", "results.parquet", "sweep.json", ".lock"
 # (points that have ended, of all)
 Progress = Callable[[int, int], None]
 
@@ -28,6 +32,7 @@ class SweepRun:
     Attributes:
         points: Of the sweep, in order.
         folder: Its folder.
+        prices: USD an hour of one accelerator, by its name, before the catalog's.
         reused: How many had been run before.
         failed: Reasons by the identity of the points that failed.
         stopped: Whether it was interrupted.
@@ -35,6 +40,7 @@ class SweepRun:
 
     points: Sequence[Point]
     folder: Path
+    prices: Mapping[str, float] = field(default_factory=dict)
     reused: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     stopped: bool = False
@@ -45,7 +51,12 @@ class SweepRun:
 
 
 def run_sweep(
-    points: Sequence[Point], folder: Path, executor: Executor, *, progress: Progress | None = None
+    points: Sequence[Point],
+    folder: Path,
+    executor: Executor,
+    *,
+    progress: Progress | None = None,
+    prices: Mapping[str, float] | None = None,
 ) -> SweepRun:
     """Run the points that have no result yet, and write `results.parquet`.
 
@@ -57,37 +68,49 @@ def run_sweep(
         folder: New, empty, or of a sweep; results that are there already count.
         executor: Where to run.
         progress: Called with the number of points that have ended and of all.
+        prices: USD an hour of one accelerator, by its name, before the catalog's; for the table alone.
 
     Raises:
-        InputError: If the folder holds something else.
+        InputError: If the folder holds something else, or another sweep is at work in it.
     """
     prepare_folder(folder)
-    run = SweepRun(points, folder)
-    tasks = [
-        Task(point.identity, point.text, str(run.point_folder(point)))
-        for point in {point.identity: point for point in points}.values()
-        if not holds_run(run.point_folder(point))
-    ]
-    total = len({point.identity for point in points})
-    ended = run.reused = total - len(tasks)
-    outcomes = executor.run(tasks)
+    run = SweepRun(points, folder, prices or {})
+    with _locked(folder):
+        tasks = [
+            Task(point.identity, point.text, str(run.point_folder(point).absolute()))
+            for point in {point.identity: point for point in points}.values()
+            if not holds_run(run.point_folder(point))
+        ]
+        run.reused = len({point.identity for point in points}) - len(tasks)
+        try:
+            _run_tasks(run, tasks, executor, progress)
+        except KeyboardInterrupt:
+            run.stopped = True
+        else:
+            _remove_halves(folder / POINTS)
+        write_results(run)
+    return run
+
+
+def _run_tasks(run: SweepRun, tasks: Sequence[Task], executor: Executor, progress: Progress | None) -> None:
+    queue = iter(tasks)
+    ended = executor.run(run_task, lambda: next(queue, None))
     try:
-        for outcome in outcomes:
-            if outcome.error:
-                run.failed[outcome.identity] = outcome.error
+        for number, (task, outcome) in enumerate(ended, 1):
+            error = outcome.reason if isinstance(outcome, Died) else outcome.error
+            if isinstance(outcome, Died):
+                record_failure(Path(task.folder), error)
+            if error:
+                run.failed[task.identity] = error
             else:
-                failure_path(folder / POINTS / outcome.identity).unlink(missing_ok=True)
-            ended += 1
+                failure_path(Path(task.folder)).unlink(missing_ok=True)
             if progress is not None:
-                progress(ended, total)
-    except KeyboardInterrupt:
-        run.stopped = True
+                progress(run.reused + number, run.reused + len(tasks))
     finally:
-        close = getattr(outcomes, "close", None)
+        # What is under way ends with the iterator; one that is left to the garbage collector may not.
+        close = getattr(ended, "close", None)
         if close is not None:
             close()
-    write_results(run)
-    return run
 
 
 def prepare_folder(folder: Path) -> None:
@@ -135,10 +158,9 @@ def _rows(run: SweepRun) -> Iterator[dict[str, Any]]:
         if holds_run(folder):
             summary = read_summary(folder)
             figures = {key: value for key, value in summary.items() if _is_scalar(value) and key != "seed"}
-            yield {**row, "status": "done", "reason": "", **figures}
+            yield {**row, "status": "done", "reason": "", **describe_hardware(summary, run.prices), **figures}
         else:
-            path = failure_path(folder)
-            reason = json.loads(path.read_text(encoding="utf-8"))["reason"] if path.is_file() else ""
+            reason = read_failure(folder)
             yield {**row, "status": "failed" if reason else "missing", "reason": reason}
 
 
@@ -163,6 +185,37 @@ def _is_sweep(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and content.get("kind") == "simserve sweep"
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a sweep's folder: two sweeps at once would run points twice. A sweep that is killed lets go."""
+    with (folder / LOCK).open("w") as file:
+        try:
+            _lock(file.fileno())
+        except BlockingIOError:
+            message = "another sweep is at work in it; wait for it, or choose another folder"
+            raise InputError(message, file=str(folder)) from None
+        yield
+
+
+def _lock(file: int) -> None:
+    """Lock a file, where the system and its file system can."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if isinstance(error, BlockingIOError):
+            raise
+
+
+def _remove_halves(points: Path) -> None:
+    """Remove what processes that died had not finished; nobody is at work any more."""
+    for half in points.glob(".*.tmp-*"):
+        shutil.rmtree(half, ignore_errors=True)
 
 
 def _write_whole(path: Path, content: bytes) -> None:

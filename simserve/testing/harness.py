@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from simserve.errors import SimulationError
-from simserve.scheduler.batch import Batch
+from simserve.scheduler.batch import Batch, Usage
 from simserve.scheduler.config import SchedulerConfig
 from simserve.testing.invariants import check_decision, check_population
 from simserve.workload.request import Request
@@ -30,8 +30,8 @@ class Drive:
         iterations: How many iterations it took.
         stretches: How many stretches were passed (see `drive`); their batches are not in `batches`.
         stretched: How many iterations lay in them.
-        used_blocks: KV blocks in use after each schedule() that scheduled something, stretches included;
-            -1 where a stretch was passed without asking.
+        usage: KV blocks in use, and cached ones, after each schedule() that scheduled something, stretches
+            included; None where a stretch was passed without asking.
     """
 
     batches: list[tuple[int, Batch]] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Drive:
     iterations: int = 0
     stretches: int = 0
     stretched: int = 0
-    used_blocks: list[int] = field(default_factory=list)
+    usage: list[Usage | None] = field(default_factory=list)
 
 
 def drive(
@@ -138,7 +138,7 @@ class _Run:
         self.in_flight.append(batch)
         if batch is not None:
             self.result.batches.append((self.iteration, batch))
-            self.result.used_blocks.append(batch.used_blocks)
+            self.result.usage.append((batch.used_blocks, self.scheduler.pool.num_free_cached))
         if self.observer:
             self.observer(self.iteration, batch)
         return batch
@@ -166,18 +166,21 @@ class _Run:
         return batch
 
     def _reach(self) -> int:
-        """Iterations until something comes from outside."""
+        """Iterations until something comes from outside, or time alone changes a decision."""
         known = [*self.arrivals, *self.aborts]
+        wake = self.scheduler.wake_at(self.iteration * self.step_ns)
+        if wake is not None:
+            known.append(-(-wake // self.step_ns))
         return min(known) - self.iteration - 1 if known else 1 << 20
 
     def _pass(self, steps: int, owed: int) -> None:
         """Advance, in turns asking for the blocks after every schedule and only after the first and last."""
-        used = self.result.used_blocks
+        usage = self.result.usage
         if self.result.stretches % 2:
             first, last = self.scheduler.advance(steps, owed)
-            used += [first, *[-1] * (steps + owed - 2), last] if steps + owed > 1 else [first]
+            usage += [first, *[None] * (steps + owed - 2), last] if steps + owed > 1 else [first]
         else:
-            self.scheduler.advance(steps, owed, used)
+            self.scheduler.advance(steps, owed, usage)
         self.result.stretches += 1
         self.result.stretched += steps
         self.iteration += steps

@@ -9,8 +9,8 @@ from simserve.metrics.result import Result
 from simserve.scenario.schema import Scenario
 from simserve.simulation import simulate
 
-# (step, end, decodes, prefill tokens, used blocks, waiting) of every step, a list an engine.
-Trace = list[list[tuple[int, int, int, int, int, int]]]
+# (step, end, decodes, prefill tokens, used blocks, cached blocks, waiting) of every step, a list an engine.
+Trace = list[list[tuple[int, ...]]]
 
 
 def check_jumps(scenario: Scenario) -> Result:
@@ -49,7 +49,7 @@ def run_traced(scenario: Scenario, *, jump: bool) -> tuple[Result, Trace]:
         for instance in cluster.instances:
             ranks: tuple[EngineLoop, ...] = tuple(getattr(instance, "ranks", ()))
             for engine in ranks or (instance,):
-                trace: list[tuple[int, int, int, int, int, int]] = []
+                trace: list[tuple[int, ...]] = []
                 engine.trace = trace  # type: ignore[union-attr]
                 traces.append(trace)
 

@@ -50,6 +50,31 @@ def ideal_hit_tokens(workload: Workload, block_tokens: int, outputs: bool = Fals
     return hits
 
 
+def leading_blocks(workload: Workload, block_tokens: int) -> Iterator[list[int]]:
+    """Yield, for each request, its leading full blocks that another could have too, as numbers of prefixes.
+
+    Equal numbers are equal blocks behind equal blocks. Blocks of the output follow those of the prompt.
+
+    Args:
+        workload: Its prompts and shared tokens must not be None.
+        block_tokens: Tokens of a block.
+    """
+    assert workload.prompts is not None
+    assert workload.shared_tokens is not None
+    known: dict[tuple[object, ...], int] = {}
+    streams = _column(workload.output_stream, workload.count)
+    for row, shared in enumerate(workload.shared_tokens.tolist()):
+        (segments,) = workload.prompts.tuples(row, row + 1)
+        generated = int(workload.output_tokens[row])
+        if generated:
+            segments = (*segments, Segment(int(streams[row]), 0, generated))
+        parent, keys = 0, []
+        for block in _blocks(segments, block_tokens, -(-shared // block_tokens)):
+            parent = known.setdefault((parent, *block), len(known) + 1)
+            keys.append(parent)
+        yield keys
+
+
 def _blocks(segments: tuple[Segment, ...], block_tokens: int, most: int) -> Iterator[tuple[int, ...]]:
     """Yield up to `most` leading full blocks, each as stream, start, length of its parts in one tuple."""
     parts: tuple[int, ...] = ()

@@ -3,7 +3,7 @@
 Measures the compiled package where `make compile` has built it, after a check that it writes the same bytes
 as plain Python; else, or with `--plain`, plain Python. Writes build/bench.json and prints a table. Options:
 `--load NAME` (more than once if wanted), `--million`, `--kinds` (64x100k on every engine kind), `--repeat N`,
-`--plain`.
+`--plain`; `--studies` measures a sweep and a capacity search instead, and writes build/bench-studies.json.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from builds import CHECKS, COMPILED, PLAIN, ROOT, compiled_is_current, differing_files, files_of
 from loads import KINDS_LOAD, LOADS, Load, Measurement, kind_loads, measure_few, measure_load, trace_overrides
+from studies import measure_studies
 from timeouts import measure_timeout_us
 
 from simserve.report.table import format_table
@@ -26,6 +28,9 @@ def main() -> None:
     """Measure the chosen loads."""
     options = _parse()
     package = _choose_package(options.plain)
+    if options.studies:
+        _measure_studies(package)
+        return
     timeouts: list[float] = []
     results: dict[str, dict[str, float]] = {}
     for load in _chosen(options):
@@ -37,10 +42,32 @@ def main() -> None:
         results[load.name] = _measure(load, overrides, options.repeat, package)
         print(f"{load.name}: {results[load.name]['requests_per_cpu_s']:,.0f} requests per CPU second")
     report = _report("plain" if package == PLAIN else "compiled", median(timeouts), results)
-    target = ROOT / "build" / "bench.json"
+    _write(report, "bench.json")
+    _print(report)
+
+
+def _measure_studies(package: Path) -> None:
+    """Measure studies, print their times and write them."""
+    found = measure_studies(package)
+    report = {each.name: {**asdict(each), "share_of_lone": each.share_of_lone} for each in found}
+    _write(report, "bench-studies.json")
+    rows = [
+        [
+            each.name,
+            f"{each.runs}",
+            f"{each.wall_s:.1f}",
+            f"{each.cpu_s / each.runs:.3f}",
+            f"{each.share_of_lone:.0%}",
+        ]
+        for each in found
+    ]
+    print(format_table(("study", "runs of 2,000", "wall s", "CPU s a run", "of a lone run"), rows))
+
+
+def _write(report: dict[str, Any], name: str) -> None:
+    target = ROOT / "build" / name
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(report, indent=2) + "\n")
-    _print(report)
 
 
 def _chosen(options: argparse.Namespace) -> list[Load]:
@@ -56,6 +83,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--load", action="append", default=[], choices=[load.name for load in LOADS])
     parser.add_argument("--million", action="store_true", help="also run 64x1m")
     parser.add_argument("--kinds", action="store_true", help=f"{KINDS_LOAD} on every engine kind")
+    parser.add_argument("--studies", action="store_true", help="a sweep and a capacity search")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each load; the median counts")
     parser.add_argument("--plain", action="store_true", help="measure plain Python, even if it is compiled")
     return parser.parse_args()

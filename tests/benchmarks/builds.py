@@ -56,20 +56,17 @@ def compiled_is_current() -> bool:
 
 
 def run_command(scenario: Path | str, overrides: list[str], out: Path) -> list[str]:
-    """Return the command that runs a scenario quietly.
+    """Return the command that runs a scenario quietly."""
+    words = ["run", str(scenario), "--out", str(out), "--quiet"]
+    return python_command(words + [word for override in overrides for word in ("--set", override)])
+
+
+def python_command(words: list[str]) -> list[str]:
+    """Return the command line of simserve with some words.
 
     `-P` keeps the working directory off the path, so that `PYTHONPATH` alone says which form runs.
     """
-    command = [
-        sys.executable,
-        "-P",
-        "-c",
-        "from simserve.cli.entry import main; main()",
-        "run",
-        str(scenario),
-    ]
-    command += ["--out", str(out), "--quiet"]
-    return command + [word for override in overrides for word in ("--set", override)]
+    return [sys.executable, "-P", "-c", "from simserve.cli.entry import main; main()", *words]
 
 
 def environment_of(package: Path) -> dict[str, str]:

@@ -113,7 +113,7 @@ def measure_load(scenario: Path | str, overrides: list[str], package: Path = PLA
     """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
-        cpu_s, wall_s, peak_rss_mib = _run(run_command(scenario, overrides, out), package)
+        cpu_s, wall_s, peak_rss_mib = run_measured(run_command(scenario, overrides, out), package)
         summary = json.loads((out / "summary.json").read_text())
         share = _share_in_stretches(out / "steps.parquet")
     requests = summary["completed"] + summary["failed"] + summary["unfinished"]
@@ -125,12 +125,22 @@ def measure_few(load: Load, scenario: Path, overrides: list[str], package: Path 
     return measure_load(scenario, [*overrides, f"{load.limit_key}={_FEW}"], package)
 
 
-def _run(command: list[str], package: Path) -> tuple[float, float, float]:
-    """Return CPU seconds, real seconds and peak MiB of a command."""
+def run_measured(command: list[str], package: Path, output: Path | None = None) -> tuple[float, float, float]:
+    """Return CPU seconds (of its children too), real seconds and peak MiB of a command.
+
+    Args:
+        command: To be run in the root of the project.
+        package: The folder whose `simserve` runs.
+        output: Where its standard output goes; None: to nobody.
+
+    Raises:
+        SystemExit: If it fails.
+    """
     import time
 
     started = time.perf_counter()
-    process = subprocess.Popen(command, cwd=ROOT, env=environment_of(package))
+    with open(output or os.devnull, "wb") as file:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment_of(package), stdout=file)
     _, status, usage = os.wait4(process.pid, 0)
     wall_s = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from bench import _report
-from builds import ROOT
+from builds import PLAIN, ROOT
 from loads import LOADS, Load, kind_loads, measure_load, trace_overrides
+from studies import measure_studies
 from timeouts import measure_timeout_us
 
 
@@ -58,3 +59,13 @@ def test_every_engine_kind_serves_ten_requests(load: Load) -> None:
     assert load.scenario == ROOT / "scenarios" / "benchmarks" / "64x100k.yaml"
     few = measure_load(load.scenario, [*load.options, f"{load.limit_key}=10"])
     assert few.requests == 10
+
+
+def test_studies_are_measured_with_all_their_processes() -> None:
+    sweep, capacity = measure_studies(PLAIN, workers=1, rates=2, requests=20)
+    assert (sweep.name, sweep.runs, capacity.name) == ("sweep", 20, "capacity")
+    assert capacity.runs > 5
+    for each in (sweep, capacity):
+        # A process of its own for each run would cost as much as that many lone runs.
+        assert 0 < each.cpu_s < 2 * each.wall_s
+        assert 0 < each.share_of_lone < 0.9

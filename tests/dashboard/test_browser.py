@@ -1,4 +1,4 @@
-"""The main path in a real browser: run the quickstart, look at it, compare two, move a roofline's slider.
+"""The main path in a real browser: run the quickstart, look at it, its memory and cluster, compare two, move sliders.
 
 Screenshots of every page go to build/screenshots. Run with `make test-ui`.
 """
@@ -118,6 +118,22 @@ def test_the_main_path(browser: Any, address: str) -> None:
     dark.get_by_text("KV blocks in use, share").wait_for()
     shoot(dark, "result-dark")
     dark.close()
+
+    turn_to(tab, "Memory")
+    for text in ("One GPU", "KV blocks, instance 0", "Empty places in last blocks"):
+        tab.get_by_text(text).first.wait_for()
+    shoot(tab, "memory")
+    turn_to(tab, "Cluster")
+    tab.get_by_text("router, least_outstanding").wait_for()
+    tab.get_by_role("radio", name="KV use").click()
+    tab.get_by_text("KV use: most KV blocks held").wait_for()
+    assert "measure=KV" in tab.url
+    slider = tab.get_by_role("slider").first
+    slider.focus()
+    slider.press("End")
+    settle(tab)
+    assert "at=100" in tab.url, "the address holds the moment"
+    shoot(tab, "cluster")
 
     turn_to(tab, "Compare")
     choice = tab.get_by_role("combobox")

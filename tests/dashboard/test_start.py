@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import simserve
-from simserve import dashboard_cli
+from simserve.cli import dashboard as dashboard_cli
 from simserve.cli.entry import app
 from simserve.errors import InputError
 

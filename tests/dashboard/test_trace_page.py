@@ -23,7 +23,11 @@ def test_shipped_traces(empty: Path, open_page: Open, name: str) -> None:
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown["Requests"] == f"{found.requests:,}"
     assert (shown["Reuse at best"] == "–") == (found.ideal_prefix_hit is None)
-    assert len(app.get("plotly_chart")) == 4
+    charts = {"Arrivals": 3, "Lengths": 2, "Reuse": 0 if found.ideal_prefix_hit is None else 1}
+    for picture, count in charts.items():
+        app.segmented_control(key="picture").set_value(picture).run()
+        assert not app.exception
+        assert len(app.get("plotly_chart")) == count
 
 
 def test_own_and_broken_traces(empty: Path, open_page: Open, words_of: Words) -> None:
@@ -35,6 +39,32 @@ def test_own_and_broken_traces(empty: Path, open_page: Open, words_of: Words) ->
     app.selectbox(key="trace").set_value("broken.csv").run()
     assert not app.exception
     assert "broken.csv:2" in words_of(app)
+
+
+def test_generated_workloads_are_shown_before_they_run(empty: Path, open_page: Open, words_of: Words) -> None:
+    app = open_page("trace", of="a scenario's workload", scenario="shared-prefix", picture="Reuse")
+    assert not app.exception
+    found = simserve.workload_of(simserve.load_scenario("shared-prefix"))
+    assert {metric.label: metric.value for metric in app.metric}["Requests"] == f"{found.count:,}"
+    assert len(app.get("plotly_chart")) == 1
+    (empty / "mine.yaml").write_text(
+        "model: llama-3.1-8b\npools: {hardware: h100-sxm, engine: {kind: 'os:system'}}\n"
+        "workload: {arrivals: 10, prompt_tokens: 512, output_tokens: 64, requests: 20}\n"
+    )
+    app = open_page("trace", of="a scenario's workload", scenario="mine.yaml")
+    assert "import code" in words_of(app)
+
+
+def test_dispersion_of_poisson_arrivals_is_one() -> None:
+    from dashboard.trace_pictures import draw_dispersion
+
+    text = (
+        "model: llama-3.1-8b\npools: {hardware: h100-sxm}\n"
+        "workload: {arrivals: 100, prompt_tokens: 512, output_tokens: 64, requests: 20000}\n"
+    )
+    curve = draw_dispersion(simserve.workload_of(simserve.load_scenario(text))).data[0]
+    found = dict(zip(curve.x, curve.y, strict=True))
+    assert np.mean([value for interval, value in found.items() if interval < 1]) == pytest.approx(1, abs=0.1)
 
 
 def test_arrivals_keep_their_number() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from simpy import Environment, Event
 
+from simserve import registry
 from simserve.cost.lockstep import SlowestRank
 from simserve.cost.simple import LinearTimer
 from simserve.engine.lockstep import LockstepGroup
@@ -14,7 +15,6 @@ from simserve.engine.lockstep_clock import LockstepClock
 from simserve.engine.loop import EngineLoop
 from simserve.scheduler.config import SchedulerConfig
 from simserve.scheduler.sequence import Sequence
-from simserve.scheduler.vllm import VllmScheduler
 from simserve.workload.request import Request
 
 MS = 1_000_000
@@ -24,17 +24,28 @@ class Bench:
     """Ranks whose steps take 1 ms and 10 us a prompt token, and what they report."""
 
     def __init__(
-        self, ranks: int = 2, *, jump: bool = True, reports_early: bool = False, **options: Any
+        self,
+        ranks: int = 2,
+        *,
+        kind: str = "vllm",
+        stages: int = 1,
+        jump: bool = True,
+        reports_early: bool = False,
+        own: dict[str, Any] | None = None,
+        **options: Any,
     ) -> None:
         self.env = Environment(0)
-        config = SchedulerConfig(**{"num_gpu_blocks": 101, "max_model_len": 512, **options})
+        config = SchedulerConfig(
+            **{"num_gpu_blocks": 101, "max_model_len": 512, "pipeline_parallel_size": stages, **options}
+        )
+        build = registry.lookup("engine", kind)
         self.ends: dict[int, tuple[int, str]] = {}
-        self.told: list[tuple[int, int, int, int, int, int]] = []
+        self.told: list[tuple[int, ...]] = []
         self.group = LockstepGroup(
             self.env,
             0,
-            [VllmScheduler(config, jump=jump) for _ in range(ranks)],
-            LockstepClock([SlowestRank(LinearTimer(1e-3, 1e-5))], serial=config.async_scheduling),
+            [build(config, jump=jump, **(own or {})) for _ in range(ranks)],
+            LockstepClock([SlowestRank(LinearTimer(1e-3, 1e-5))] * stages, serial=config.async_scheduling),
             self._ended,
             lambda *told: self.told.append(told),
             reports_early=reports_early,
@@ -165,6 +176,82 @@ def test_what_fits_nowhere_is_given_up_and_the_wave_ends() -> None:
     ends = bench.run()
     assert "do not fit into the KV pool" in ends[0][1]
     assert bench.group.ranks[0].outstanding == 0
+
+
+# -- kinds that wait for the time --------------------------------------------------------------------------
+
+
+class Collecting(Bench):
+    """Ranks that collect batches of three prompts of 10 tokens, for 50 ms at most."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(kind="static", own={"max_wait_s": 0.05}, **{"max_num_seqs": 3, **options})
+
+
+@pytest.mark.parametrize("jump", [True, False])
+def test_ranks_rest_while_a_batch_is_collected(jump: bool) -> None:
+    bench = Collecting(jump=jump)
+    bench.submit(0, 0, 10, 5, at_ns=7 * MS)
+    bench.submit(0, 1, 10, 3, at_ns=20 * MS)
+    bench.submit(1, 2, 10, 2, at_ns=57 * MS)  # comes when the wave begins, and waits on its own rank
+    # A prefill of two prompts from 57 ms on, then four tokens; its own 50 ms later the other rank's batch.
+    prefill, alone = MS + 20 * MS // 100, MS + 10 * MS // 100
+    begin = bench.run()[0][0] - prefill - 4 * MS
+    assert begin == 57 * MS
+    assert bench.ends[1] == bench.ends[0]
+    # The wave of the first batch has ended by then: its 32 steps took 32.2 ms.
+    assert bench.ends[2] == (107 * MS + alone + MS, "")
+    assert bench.group.ranks[0].log.start_ns[0] == 57 * MS
+
+
+@pytest.mark.parametrize("jump", [True, False])
+def test_a_batch_that_is_due_begins_with_the_next_step_of_the_others(jump: bool) -> None:
+    bench = Collecting(jump=jump)
+    for request_id in range(3):
+        bench.submit(0, request_id, 10, 100)  # a full batch begins at once: 1.3 ms, then steps of 1 ms
+    bench.submit(1, 3, 10, 20, at_ns=10 * MS)
+    ends = bench.run()
+    first = MS + 30 * MS // 100
+    # Due at 60 ms, while a step runs; it joins the step that begins at 60.3 ms.
+    begins = first + 59 * MS
+    assert ends[3] == (begins + MS + 10 * MS // 100 + 19 * MS, "")
+    assert ends[0] == (first + 99 * MS + 10 * MS // 100, "")
+    assert (bench.group.stretch_steps > 60) == jump
+
+
+def test_the_request_that_fills_a_batch_wakes_resting_ranks() -> None:
+    bench = Collecting()
+    for request_id in range(3):
+        bench.submit(1, request_id, 10, 1, at_ns=request_id * MS)
+    assert bench.run() == dict.fromkeys(range(3), (2 * MS + MS + 30 * MS // 100, ""))
+
+
+def test_who_gives_up_while_a_batch_is_collected_is_waited_for_no_more() -> None:
+    bench = Collecting()
+    bench.submit(0, 0, 10, 5)
+    event = bench.env.timeout(20 * MS)
+    assert event.callbacks is not None
+    event.callbacks.append(lambda _: bench.group.ranks[0].cancel(0, "timeout"))
+    assert bench.run() == {0: (20 * MS, "timeout")}
+    assert len(bench.group.ranks[0].log.end_ns) == 0
+
+
+def test_a_batch_that_is_due_and_fits_nowhere_is_given_up() -> None:
+    bench = Collecting(num_gpu_blocks=4)
+    bench.submit(0, 0, 200, 5)
+    assert "do not fit into the KV pool" in bench.run()[0][1]
+
+
+@pytest.mark.parametrize("jump", [True, False])
+def test_batches_of_a_pipeline_run_to_their_last_token(jump: bool) -> None:
+    """Between two steps of a batch a rank runs a dummy, which is no step of the batch."""
+    bench = Collecting(jump=jump, stages=2)
+    bench.submit(0, 0, 10, 6)
+    bench.submit(0, 1, 10, 4)
+    bench.run()
+    decodes = [decodes for _, _, decodes, *_ in bench.traces[0]]
+    assert [each for each in decodes if each] == [2] * 5
+    assert bench.ends[0] == bench.ends[1]
 
 
 @pytest.mark.parametrize("jump", [True, False])

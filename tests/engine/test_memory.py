@@ -51,6 +51,25 @@ def test_lines_add_up_to_the_pool() -> None:
     assert plan.kv_tokens == (plan.num_gpu_blocks - 1) * 16
 
 
+def test_weights_in_host_memory_make_room_for_blocks() -> None:
+    shape, accelerator = load_model("llama-3.1-8b"), load_hardware("h100-sxm")
+    own, offloaded = (
+        plan_memory(shape, accelerator, replace(SMALL, cpu_offload_gb=gib)) for gib in (0.0, 4.0)
+    )
+    assert offloaded.offloaded_bytes == own.weight_bytes - offloaded.weight_bytes == 4 * 2**30
+    assert offloaded.num_gpu_blocks - own.num_gpu_blocks == 4 * 2**30 // own.block_bytes
+    assert "4.0 GiB more in host memory" in offloaded.lines()[2][2]
+    # Embedding and LM head, 2 GiB, stay; the rest is 13.0 GiB.
+    most = plan_memory(shape, accelerator, replace(SMALL, cpu_offload_gb=80.0))
+    assert most.weight_bytes == pytest.approx(2 * 2**30, rel=0.03)
+    assert "only 13.0 GiB" in most.notes[0]
+    # A model that is too large for the GPU fits.
+    large, small = load_model("llama-3.3-70b"), replace(SMALL, max_model_len=4096)
+    with pytest.raises(CapacityError, match="cpu_offload_gb"):
+        plan_memory(large, accelerator, small)
+    assert plan_memory(large, accelerator, replace(small, cpu_offload_gb=80.0)).num_gpu_blocks > 1000
+
+
 @pytest.mark.parametrize(("name", "gib"), [("llama-3.1-8b", 14.9889), ("qwen3-8b", 15.27)])
 def test_weights_are_what_vllm_logs(name: str, gib: float) -> None:
     # "Model loading took 14.9889 GiB", as quoted in public logs.

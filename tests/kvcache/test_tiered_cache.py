@@ -10,7 +10,6 @@ from simserve.kvcache.cache_plan import CachePlan, TierPlan
 from simserve.kvcache.paged import NO_HITS
 from simserve.kvcache.tier import TierSpec
 from simserve.kvcache.tiered_cache import TieredCache
-from simserve.kvcache.tiers import Move
 from simserve.scheduler.sequence import Sequence
 from simserve.workload.request import Request, Segment
 
@@ -33,8 +32,8 @@ def sequence(number: int, stream: int, prompt: int, outputs: int = 1) -> Sequenc
     return Sequence(request, 0.0, 10**6)
 
 
-def take(cache: TieredCache) -> list[Move]:
-    return [move for move, _ in cache.take_moves()]
+def take(cache: TieredCache) -> list[tuple[str, str, int]]:
+    return [(move.source, move.target, move.size_bytes) for move in cache.take_moves()]
 
 
 def serve(cache: TieredCache, row: Sequence) -> int:
@@ -60,7 +59,7 @@ def serve(cache: TieredCache, row: Sequence) -> int:
 def test_what_the_gpu_dropped_is_fetched(kind: str) -> None:
     cache = build(kind)
     assert serve(cache, sequence(0, 1, 32)) == 0
-    assert take(cache) == [Move("gpu", "host", 32)]
+    assert take(cache) == [("gpu", "host", 32)]
     assert serve(cache, sequence(1, 2, 32)) == 0  # pushes most of the first off the GPU
     cache.take_moves()
     row = sequence(2, 1, 32)
@@ -71,7 +70,7 @@ def test_what_the_gpu_dropped_is_fetched(kind: str) -> None:
     assert serve(cache, row) == 24
     moves = take(cache)
     fetched = 24 - hits.gpu_tokens // CHUNK * CHUNK
-    assert Move("host", "gpu", fetched) in moves
+    assert ("host", "gpu", fetched) in moves
     assert cache.tier_counts["host"].read_bytes == fetched
     assert not cache.has_moves
 
@@ -80,7 +79,7 @@ def test_outputs_are_stored_when_the_request_leaves() -> None:
     cache = build()
     serve(cache, sequence(0, 1, 8, outputs=9))
     # 16 tokens have been computed: a chunk of prompt, then one of outputs.
-    assert take(cache) == [Move("gpu", "host", 8)] * 2
+    assert take(cache) == [("gpu", "host", 8)] * 2
     assert len(cache.stack.tiers[0].chunks) == 2
 
 
@@ -89,7 +88,7 @@ def test_write_back_stores_what_the_tree_drops() -> None:
     serve(cache, sequence(0, 1, 32))
     assert not cache.has_moves
     serve(cache, sequence(1, 2, 32))
-    assert take(cache) == [Move("gpu", "host", 32)]
+    assert take(cache) == [("gpu", "host", 32)]
     assert serve(cache, sequence(2, 1, 32)) == 24
 
 
@@ -150,11 +149,13 @@ def test_prefetch_brings_a_request_into_the_first_tier() -> None:
     cache.attach(row)
     cache.prefetch(row)
     # The last token is computed in any case, so three chunks are wanted.
-    assert cache.take_moves() == [(Move("drive", "host", 24), 5)]
+    (prefetch,) = cache.take_moves()
+    assert prefetch[:3] == ("drive", "host", 24)
     hits, found = cache.lookup(row, 32)
     assert found == 24
     assert cache.admit(row, hits, found, 32, 0)
-    # The fetch waits for the prefetch of its request.
-    assert cache.take_moves()[0] == (Move("host", "gpu", 24), 5)
+    # The fetch waits for the prefetch.
+    fetch = cache.take_moves()[0]
+    assert (fetch[:3], fetch.after) == (("host", "gpu", 24), (prefetch.ticket,))
     cache.prefetch(sequence(6, 9, 32))
     assert not cache.has_moves

@@ -27,13 +27,21 @@ def build_stack(*tiers: tuple[str, int, str], **figures: Any) -> TierStack:
     return TierStack(specs, 1, CHUNK)
 
 
+def way(move: Move) -> tuple[str, str, int]:
+    return move.source, move.target, move.size_bytes
+
+
+def ways(moves: list[Move]) -> list[tuple[str, str, int]]:
+    return [way(move) for move in moves]
+
+
 def held(stack: TierStack) -> list[list[int]]:
     return [sorted(tier.chunks) for tier in stack.tiers]
 
 
 def test_write_through_fills_all_tiers_at_once() -> None:
     stack = build_stack(("host", 4, "through"), ("nvme", 9, "through"))
-    assert stack.publish([1, 2, 3]) == [Move("gpu", "host", 30), Move("host", "nvme", 30)]
+    assert ways(stack.publish([1, 2, 3])) == [("gpu", "host", 30), ("host", "nvme", 30)]
     assert held(stack) == [[1, 2, 3], [1, 2, 3]]
     assert stack.publish([1, 2, 3]) == []
     # The tail of the older prefix goes first.
@@ -46,8 +54,8 @@ def test_write_through_fills_all_tiers_at_once() -> None:
 def test_write_back_waits_for_the_tier_above() -> None:
     stack = build_stack(("host", 2, "back"), ("nvme", 9, "back"))
     assert stack.publish([1, 2, 3]) == []
-    assert stack.drop([2, 3]) == [Move("gpu", "host", 20)]
-    assert stack.drop([1]) == [Move("gpu", "host", 10), Move("host", "nvme", 10)]
+    assert ways(stack.drop([2, 3])) == [("gpu", "host", 20)]
+    assert ways(stack.drop([1])) == [("gpu", "host", 10), ("host", "nvme", 10)]
     assert held(stack) == [[1, 2], [3]]
     assert stack.drop([1]) == []
 
@@ -55,12 +63,12 @@ def test_write_back_waits_for_the_tier_above() -> None:
 def test_second_use_spares_what_is_used_once() -> None:
     stack = build_stack(("host", 3, "second_use"))
     assert stack.publish([1, 2]) == []
-    assert stack.publish([1, 3]) == [Move("gpu", "host", 10)]
+    assert ways(stack.publish([1, 3])) == [("gpu", "host", 10)]
     assert held(stack) == [[1]]
     # What was used once is forgotten after as many others as the tier has room for.
     stack.publish([4, 5, 6])
     assert stack.publish([2]) == []
-    assert stack.publish([4]) == [Move("gpu", "host", 10)]
+    assert ways(stack.publish([4])) == [("gpu", "host", 10)]
 
 
 def test_find_stops_where_no_tier_has_the_next_chunk() -> None:
@@ -79,7 +87,7 @@ def test_fetch_counts_and_raises() -> None:
     keys = [1, 2, 3, 4, 5]
     found = stack.find(keys)
     assert found == [Stretch(0, 0, 2), Stretch(1, 2, 4)]
-    assert stack.fetch(keys, found, found) == [Move("host", "gpu", 20), Move("nvme", "gpu", 20)]
+    assert ways(stack.fetch(keys, found, found)) == [("host", "gpu", 20), ("nvme", "gpu", 20)]
     host, nvme = (tier.counts for tier in stack.tiers)
     assert (host.asked_chunks, host.hit_chunks, host.read_bytes, host.hit_rate) == (5, 2, 20, 0.4)
     assert (nvme.asked_chunks, nvme.hit_chunks, nvme.read_bytes) == (3, 2, 20)
@@ -92,7 +100,7 @@ def test_prefetch_brings_what_waits_below_into_the_first_tier() -> None:
     stack = build_stack(("host", 3, "through"), ("remote", 9, "through"))
     stack.publish([1, 2, 3])
     stack.publish([7, 8, 9])
-    assert stack.prefetch([1, 2, 3]) == [Move("remote", "host", 30)]
+    assert ways(stack.prefetch([1, 2, 3])) == [("remote", "host", 30)]
     assert held(stack)[0] == [1, 2, 3]
     assert stack.prefetch([1, 2, 3]) == []
     assert stack.find([1, 2, 3]) == [Stretch(0, 0, 3)]
@@ -102,6 +110,20 @@ def test_prefetch_brings_what_waits_below_into_the_first_tier() -> None:
 def compute_s(history: int, tokens: int) -> float:
     """A prefill at 20 tokens a second, and attention over what stands before."""
     return tokens / 20 + 0.001 * ((history + tokens) ** 2 - history**2)
+
+
+class Busy:
+    """Paths that are taken for a while, and writes that land then."""
+
+    def __init__(self, tiers_s: tuple[float, ...] = (), writes_s: dict[int, float] | None = None) -> None:
+        self._tiers_s = tiers_s
+        self._writes_s = writes_s or {}
+
+    def path_wait_s(self, tier: int) -> float:
+        return self._tiers_s[tier] if tier < len(self._tiers_s) else 0.0
+
+    def landing_wait_s(self, ticket: int) -> float:
+        return self._writes_s.get(ticket, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -120,21 +142,51 @@ def test_fetch_or_recompute(rates: dict[str, float], busy_s: tuple[float, ...], 
     stack = build_stack(("host", 2, "through"), ("nvme", 9, "through"), **rates)
     stack.publish([1, 2, 3, 4])
     found = stack.find([1, 2, 3, 4])
-    chosen = stack.choose_fetch(found, 45, compute_s, busy_s)
+    traffic = Busy(busy_s)
+    keys = [1, 2, 3, 4]
+    chosen = stack.choose_fetch(found, 45, compute_s, keys, traffic)
     assert (chosen[-1].end if chosen else 0) == ends
 
     # No other number of chunks, cut anywhere, takes less time.
     def total(count: int) -> float:
         part = [s._replace(end=min(s.end, count)) for s in found if s.begin < count]
-        return stack.estimate_fetch_s(part, busy_s) + compute_s(count * CHUNK, 45 - count * CHUNK)
+        return stack.estimate_fetch_s(part, keys, traffic) + compute_s(count * CHUNK, 45 - count * CHUNK)
 
     assert total(ends) == min(total(count) for count in range(5))
+
+
+def test_a_chunk_under_way_counts_with_the_time_until_it_lands() -> None:
+    stack = build_stack(("host", 9, "through"), host=1000.0)
+    (write,) = stack.publish([1, 2])
+    found, keys = stack.find([1, 2]), [1, 2]
+    idle_s = stack.estimate_fetch_s(found)
+    assert stack.estimate_fetch_s(found, keys, Busy((), {write.ticket: 1.5})) == 1.5 + idle_s
+    assert stack.choose_fetch(found, 25, compute_s, keys, Busy((), {write.ticket: 0.1})) == found
+    assert stack.choose_fetch(found, 25, compute_s, keys, Busy((), {write.ticket: 9.0})) == []
+
+
+def test_moves_name_those_that_brought_what_they_read() -> None:
+    stack = build_stack(("host", 2, "through"), ("nvme", 9, "back"))
+    (first,) = stack.publish([1, 2])
+    assert first.after == ()
+    second, back = stack.publish([3])
+    assert ways([second, back]) == [("gpu", "host", 10), ("host", "nvme", 10)]
+    assert (second.after, back.after) == ((), (first.ticket,))
+    # 2 was dropped; it is read where the write-back has brought it, and passes through the host.
+    found = stack.find([1, 2])
+    assert found == [Stretch(0, 0, 1), Stretch(1, 1, 2)]
+    near, far, *_ = stack.fetch([1, 2], found, found)
+    assert ways([near, far]) == [("host", "gpu", 10), ("nvme", "gpu", 10)]
+    assert (near.after, far.after) == ((first.ticket,), (back.ticket,))
+    (again,) = stack.fetch([1, 2], stack.find([1, 2], 1), stack.find([1, 2], 1), 1)
+    assert again.after == (far.ticket,)
+    assert len({move.ticket for move in (first, second, back, near, far, again)}) == 6
 
 
 def test_bad_tiers_are_refused() -> None:
     with pytest.raises(InputError, match="through, back, second_use"):
         build_stack(("host", 1, "never"))
-    with pytest.raises(InputError, match="read rate above 0"):
+    with pytest.raises(InputError, match="rates above 0"):
         build_stack(("host", 1, "back"), host=0.0)
 
 

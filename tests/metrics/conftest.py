@@ -19,7 +19,7 @@ def add_stretch(log: StepLog, ends_ns: list[int], *, start_ns: int, **state: int
     log.steps.append(len(ends_ns))
     log.start_ns.append(start_ns)
     log.end_ns.extend(ends_ns)
-    for name in ("prefill_tokens", "decode_tokens", "running", "waiting", "used_blocks"):
+    for name in ("prefill_tokens", "decode_tokens", "running", "waiting", "used_blocks", "cached_blocks"):
         getattr(log, name).append(state.get(name, 0))
 
 

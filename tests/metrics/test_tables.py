@@ -17,7 +17,10 @@ REQUESTS = (
     "request_id session tenant arrival_s prompt_tokens output_tokens cached_tokens instance rank "
     "first_scheduled_s first_token_s finish_s ttft_s tpot_s e2el_s preemptions status reason slo_class"
 )
-STEPS = "instance start_s end_s steps prefill_tokens decode_tokens running waiting kv_used_blocks"
+STEPS = (
+    "instance start_s end_s steps prefill_tokens decode_tokens running waiting kv_used_blocks "
+    "kv_cached_blocks"
+)
 
 
 @pytest.fixture

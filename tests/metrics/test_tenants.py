@@ -27,7 +27,7 @@ def make_steps(count: int) -> StepLog:
     log.first_step.append(0)
     log.steps.append(count)
     log.start_ns.append(0)
-    for name in ("prefill_tokens", "decode_tokens", "running", "waiting", "used_blocks"):
+    for name in ("prefill_tokens", "decode_tokens", "running", "waiting", "used_blocks", "cached_blocks"):
         getattr(log, name).append(1)
     return log
 

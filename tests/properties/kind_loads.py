@@ -20,7 +20,11 @@ OPTIONS: dict[str, dict[str, list[Any]]] = {
     "sarathi": {},
     "vllm-v0": {"preemption_mode": ["recompute", "swap"], "swap_space": [40 / 2**30, 400 / 2**30]},
     "orca": {"reserve": ["max", "max_tokens", "oracle"]},
-    "static": {"max_wait_s": [0.0, 0.03, 0.2]},
+    "static": {
+        "context_phase": ["longest", "shortest"],
+        "run_to": ["longest", "max_tokens"],
+        "max_wait_s": [0.0, 0.03, 0.2],
+    },
     "dynamic": {"preferred_batch_size": [None, 1, (1, 2)], "max_queue_delay_s": [0.0, 0.03]},
     "tensorrt-llm": {
         "capacity_scheduler_policy": ["GUARANTEED_NO_EVICT", "MAX_UTILIZATION", "MAX_UTILIZATION"],

@@ -17,7 +17,11 @@ OPTIONS: dict[str, dict[str, list[Any]]] = {
     "sarathi": {},
     "vllm-v0": {"preemption_mode": ["recompute", "swap", "swap"], "swap_space": [0.02, 0.2, 4]},
     "orca": {"reserve": ["max", "max_tokens", "pow2", "oracle", "grow"], "allocator": ["first_fit", "buddy"]},
-    "static": {"max_wait_s": [0, 0.05, 1]},
+    "static": {
+        "context_phase": ["longest", "shortest"],
+        "run_to": ["longest", "max_tokens"],
+        "max_wait_s": [0, 0.05, 1],
+    },
     "dynamic": {"preferred_batch_size": [None, 2, [1, 2]], "max_queue_delay_s": [0, 0.02]},
     "tensorrt-llm": {
         "capacity_scheduler_policy": ["GUARANTEED_NO_EVICT", "MAX_UTILIZATION"],
@@ -50,6 +54,10 @@ def build(kind: str, seed: int) -> dict[str, Any]:
     engine["max_num_batched_tokens"] = max(engine["max_num_batched_tokens"], engine["block_size"])
     if lookup("engine", kind).takes_order and draw.random() < 0.3:
         engine["order"] = draw.choice(["sjf", "lifo", "vtc", "random"])
+    if kind == "static":
+        scenario["workload"]["max_tokens"] = engine["max_model_len"] // 3
+    if draw.random() < 0.3:
+        scenario["model"] = "gpt-oss-20b"  # half of its layers read the last 128 tokens
     return scenario
 
 

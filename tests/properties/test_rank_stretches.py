@@ -15,6 +15,9 @@ from simserve.scenario.loader import load_scenario
 from simserve.simulation import simulate
 from tests.properties.seeds import seed_groups
 
+BASE_KINDS = ("sarathi", "sarathi", "orca", "vllm-v0", "fastserve")
+# Kinds that wait for the time, and the option that says how long.
+WAITING_KINDS = {"static": "max_wait_s", "dynamic": "max_queue_delay_s"}
 SCENARIOS = 80
 GROUP = 10
 
@@ -40,9 +43,13 @@ def build_scenario(seed: int) -> dict[str, Any]:
         "async_scheduling": draw.choice([None, True, False]),
         "enforce_eager": draw.random() < 0.2,
     }
-    engine["kind"] = draw.choice(["vllm"] * 4 + ["sarathi", "orca", "vllm-v0"])
+    engine["kind"] = draw.choice(["vllm"] * 6 + [*BASE_KINDS, "sglang", "sglang", *WAITING_KINDS])
     if engine["kind"] != "vllm":
-        engine |= {"async_scheduling": None, "pipeline_parallel_size": 1}
+        engine["async_scheduling"] = None
+        wait_s = draw.choice([0.0, 0.03, 0.5])
+        engine["options"] = {WAITING_KINDS[engine["kind"]]: wait_s} if engine["kind"] in WAITING_KINDS else {}
+        if engine["kind"] == "sarathi" and draw.random() < 0.5:
+            engine["kv_cache"] = {"kind": "radix", "eviction": "ttl", "options": {"ttl_s": 0.2}}
     elif draw.random() < 0.2:
         engine["speculative"] = {"method": "eagle", "num_speculative_tokens": 3, "acceptance": 0.6}
     workload: dict[str, Any] = {

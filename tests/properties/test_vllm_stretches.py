@@ -15,7 +15,7 @@ from random_loads import LOADS, Load, ending_loads, loads
 from simserve import registry
 from simserve.kvcache.block_pool import BlockPool
 from simserve.kvcache.pool import UNKEYED
-from simserve.scheduler.batch import Batch
+from simserve.scheduler.batch import Batch, Usage
 from simserve.scheduler.config import SchedulerConfig
 from simserve.testing.harness import drive
 from simserve.workload.request import Request
@@ -60,8 +60,8 @@ def _record(sequence: Any) -> tuple[Any, ...]:
 
 def _run(
     load: Load, *, jump: bool, stretch: Callable[[int], int] | None = None
-) -> tuple[tuple[Any, ...], list[int]]:
-    """What a run leaves behind: requests, ends, the cache in LRU order; and blocks in use step by step."""
+) -> tuple[tuple[Any, ...], list[Usage | None]]:
+    """What a run leaves behind: requests, ends, the cache in LRU order; and the usage step by step."""
     scheduler = registry.lookup("engine", "vllm")(load.config, jump=jump)
     kept = Kept(scheduler)
     result = drive(
@@ -74,7 +74,7 @@ def _run(
     )
     cache = _free_queue(scheduler.pool)
     left = (kept.records(), result.finished, result.aborted, result.iterations, cache)
-    return left, result.used_blocks
+    return left, result.usage
 
 
 def _assert_equal(load: Load, stretch: Callable[[int], int] | None = None, name: str = "") -> None:
@@ -82,7 +82,7 @@ def _assert_equal(load: Load, stretch: Callable[[int], int] | None = None, name:
     left, used = _run(load, jump=True, stretch=stretch)
     expected, expected_used = _run(load, jump=False)
     assert left == expected, name
-    asked = [blocks if blocks >= 0 else truth for blocks, truth in zip(used, expected_used, strict=True)]
+    asked = [truth if blocks is None else blocks for blocks, truth in zip(used, expected_used, strict=True)]
     assert asked == expected_used, name
 
 

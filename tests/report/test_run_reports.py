@@ -12,10 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from simserve.cli.entry import app
-from simserve.report import run_figures
+from simserve.report import life_figures
 from simserve.report.perfetto import trace_events, write_perfetto
 from simserve.report.prometheus import metric_lines
-from simserve.report.run_figures import FIGURES
+from simserve.report.run_figures import FIGURES, draw_run
 from simserve.report.run_folder import RunFolder
 from simserve.report.thinning import thin_distribution, thin_series
 from simserve.report.token_times import gap_counts, token_gaps
@@ -49,7 +49,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 )
 def test_counted_gaps_are_the_gaps(tmp_path: Path, scenario: str, overrides: list[str]) -> None:
     run = made(scenario, tmp_path / "out", *overrides)
-    values, counts = gap_counts(run)
+    values, counts, ends = gap_counts(run)
+    assert len(ends) == len(values)
     expected = np.concatenate([np.empty(0), *token_gaps(run)])
     assert len(expected)
     np.testing.assert_array_equal(np.sort(np.repeat(values, counts)), np.sort(expected))
@@ -216,7 +217,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 def test_pictures_have_a_bounded_number_of_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = made("kv-pressure.yaml", tmp_path / "out", "workload.requests=80")
     whole = {draw.__name__: sum(len(trace.x) for trace in draw(run).data) for draw in FIGURES}
-    assert max(whole.values()) <= run_figures.MOST_POINTS
-    monkeypatch.setattr(run_figures, "MOST_POINTS", 200)
-    lives = sum(len(trace.x) for trace in run_figures.draw_run(run, "request_lives").data)
+    assert max(whole.values()) <= life_figures.MOST_POINTS
+    monkeypatch.setattr(life_figures, "MOST_POINTS", 200)
+    lives = sum(len(trace.x) for trace in draw_run(run, "request_lives").data)
     assert 0 < lives <= 200 < whole["request_lives"]

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
 
+from simserve.cost.simple import ConstantTimer, LinearTimer
+from simserve.cost.timer import Chunk
 from simserve.errors import InputError
 from simserve.kvcache.radix_pages import RadixPages
 from simserve.kvcache.tiered_cache import TieredCache
 from simserve.metrics.result import Result
 from simserve.scenario.checks import check_scenario
 from simserve.scenario.engine_build import plan_engine
+from simserve.scenario.eviction_build import find_linear_context
 from simserve.scenario.loader import load_scenario
-from simserve.scenario.schema import Scenario
+from simserve.scenario.schema import Cost, Scenario
 from simserve.simulation import simulate
 
 HOST = {"name": "host", "capacity_gib": 4}
@@ -63,6 +67,52 @@ def test_eviction_and_its_options_reach_the_tree() -> None:
     assert cache.tree._eviction.ttl_ns == 7_000_000_000
 
 
+COST = {"kind": "radix", "eviction": "cost"}
+
+
+def test_eviction_by_cost_knows_the_model_and_the_hardware() -> None:
+    position = find_linear_context_of(scenario(kv_cache=COST))
+    # By FLOPs alone parameters / (2 x layers x width); attention reaches a smaller part of the peak.
+    assert 0.5 * 30_600 < position < 30_600
+    # It hangs little on how large the chunks are.
+    assert find_linear_context_of(scenario(kv_cache=COST, max_num_batched_tokens=512)) == pytest.approx(
+        position, rel=0.1
+    )
+    tree = plan_engine(scenario("sglang", options={"radix_eviction_policy": "cost"}), 0)
+    scheduler: Any = tree.build_scheduler(jump=True)
+    assert scheduler.pool.tree._eviction.linear_context_tokens == pytest.approx(position, rel=0.05)
+
+
+def test_what_the_scenario_says_goes_before_what_is_derived() -> None:
+    section = COST | {"options": {"linear_context_tokens": 123.0}}
+    assert find_linear_context_of(scenario(kv_cache=section)) == 123.0
+
+
+def find_linear_context_of(loaded: Scenario) -> float:
+    position: float = build_cache(loaded).tree._eviction.linear_context_tokens
+    return position
+
+
+@pytest.mark.parametrize(("chunk", "longest"), [(256, 10_000), (2048, 4096), (1, 1)])
+def test_the_position_follows_from_two_prices(chunk: int, longest: int) -> None:
+    class Stage(LinearTimer):
+        """A token costs 5 us, and each that attention reads for it 1 ns."""
+
+        def batch_ns(self, decodes: int, context: int, window: int, chunks: list[Chunk], samples: int) -> int:
+            ((tokens, history),) = chunks
+            return 5000 * tokens + tokens * history + tokens * tokens // 2
+
+    stages = [Stage(0.0), Stage(0.0)]
+    assert find_linear_context(stages, chunk, longest) == pytest.approx(5000, rel=1e-3)
+
+
+def test_where_a_context_costs_nothing_no_position_is_dearer() -> None:
+    assert find_linear_context([ConstantTimer(0.01)], 2048, 8192) == math.inf
+    loaded = scenario(kv_cache=COST).model_copy(update={"cost": Cost(kind="constant", base_s=0.01)})
+    assert find_linear_context_of(loaded) == math.inf
+    assert simulate(loaded).summary["completed"] == 60
+
+
 def test_tiers_are_sized_for_all_gpus_and_read_by_each() -> None:
     # Llama 3.1 8B: 32 layers x 2 x 8 heads x 128 x 2 bytes = 128 KiB a token.
     section = {"tiers": [HOST, SLOW], "chunk_tokens": 64}
@@ -93,7 +143,9 @@ def test_tiers_are_sized_for_all_gpus_and_read_by_each() -> None:
         ({"kv_cache": {"tiers": [HOST, HOST]}}, "is taken"),
         ({"kv_cache": {"tiers": [HOST | {"name": "gpu"}]}}, "is taken"),
         ({"kv_cache": {"tiers": [HOST | {"latency_s": 1.0}]}}, "read_gb_per_s of their own"),
+        ({"kv_cache": {"tiers": [HOST | {"write_gb_per_s": 1.0}]}}, "read_gb_per_s of their own"),
         ({"kv_cache": {"tiers": [{"name": "host"}]}}, "capacity_gib"),
+        ({"kind": "lightllm", "kv_cache": {"tiers": [HOST], "load": "async"}}, "blocking or layerwise"),
     ],
 )
 def test_what_cannot_work_is_refused(engine: dict[str, Any], words: str) -> None:
@@ -104,7 +156,8 @@ def test_what_cannot_work_is_refused(engine: dict[str, Any], words: str) -> None
 @pytest.mark.parametrize(
     ("engine", "warning"),
     [
-        ({"kind": "vllm", "kv_cache": {"tiers": [HOST]}}, "tiers means nothing for kind 'vllm'"),
+        ({"kind": "orca", "kv_cache": {"tiers": [HOST]}}, "tiers means nothing for kind 'orca'"),
+        ({"kv_cache": {"kind": "radix", "load": "async"}}, "load means nothing without tiers"),
         ({"kind": "sglang", "kv_cache": {"eviction": "lfu"}}, "eviction means nothing for kind 'sglang'"),
         ({"kv_cache": {"eviction": "lfu"}}, "eviction means nothing for kv_cache 'paged'"),
         ({"kv_cache": {"kind": "radix", "fetch": "always"}}, "fetch means nothing without tiers"),
@@ -152,6 +205,37 @@ def test_a_slow_tier_is_left_alone_unless_one_insists() -> None:
     assert faster.summary["mean_ttft_ms"] == alone.summary["mean_ttft_ms"]
     # 64 tokens of 128 KiB at 20 MB/s take 0.4 s.
     assert always.summary["mean_ttft_ms"] > 5 * alone.summary["mean_ttft_ms"]
+
+
+def test_a_write_rate_bounds_what_a_drive_takes_in() -> None:
+    tiers = [HOST | {"capacity_gib": 1}, SLOW | {"read_gb_per_s": 5, "write": "back"}]
+    paths = {}
+    for rate in (5.0, 0.05):
+        tiers[1]["write_gb_per_s"] = rate
+        summary = run(kv_cache={"tiers": tiers, "chunk_tokens": 64}).summary
+        paths[rate] = summary["kv_paths"]
+        least_s = summary["kv_tiers"]["disk"]["written_bytes"] / (rate * 1e9)
+        took_s = paths[rate]["disk_write"]["busy_s"]
+        if rate > 1:
+            assert took_s == pytest.approx(least_s, rel=1e-3)
+        else:  # at the end most of the writes still wait for the path
+            assert took_s < 0.5 * least_s
+        share = paths[rate]["disk_write"]["busy_share"]
+        assert share == pytest.approx(took_s / summary["duration"], rel=0.01)
+    assert 1 >= paths[0.05]["disk_write"]["busy_share"] > 0.9
+    assert paths[5.0]["disk_write"]["busy_share"] < 0.1
+    assert paths[0.05]["to_host"]["busy_s"] < 1
+
+
+def test_requests_that_wait_apart_hold_up_nobody() -> None:
+    section: dict[str, Any] = {"tiers": [SLOW | {"read_gb_per_s": 1}], "chunk_tokens": 64, "fetch": "always"}
+    tpot = {}
+    for load in ("blocking", "layerwise", "async"):
+        summary = run(kv_cache=section | {"load": load}).summary
+        tpot[load] = summary["mean_tpot_ms"]
+        assert summary["kv_tiers"]["disk"]["read_bytes"] > 0
+    assert tpot["async"] < 0.7 * tpot["blocking"]
+    assert tpot["layerwise"] < tpot["blocking"]
 
 
 def test_radix_pages_of_one_token_hit_most() -> None:

@@ -152,3 +152,8 @@ def test_wrong_command_lines(command: str, message: str) -> None:
 def test_unknown_hardware_names_the_nearest() -> None:
     with pytest.raises(InputError, match="did you mean 'h100-sxm'"):
         import_command("vllm serve Qwen/Qwen3-14B", "h100-smx")
+
+
+def test_weights_may_lie_in_host_memory() -> None:
+    _, _, engine, unknown = imported("vllm serve meta-llama/Llama-3.1-8B --cpu-offload-gb 2.5")
+    assert (engine.cpu_offload_gb, unknown) == (2.5, [])

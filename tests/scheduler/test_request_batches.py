@@ -37,6 +37,7 @@ def test_padding_and_idle_seats_are_computed_and_counted() -> None:
     late = script.add(3, 1)
     script.step()
     batch = script.batch
+    assert batch is not None
     assert (batch.decodes, batch.context_tokens, batch.running, batch.waiting) == (2, 14, 2, 1)
     assert script.scheduler.padding_tokens == 3
     assert script.finished == []  # nobody has a token before everybody has all
@@ -44,6 +45,44 @@ def test_padding_and_idle_seats_are_computed_and_counted() -> None:
     assert script.finished == [0, 1]
     assert script.scheduler.padding_tokens == 4
     assert script.step(now_s=1.0) == {late: 3}
+
+
+def test_longer_prompts_may_be_fed_token_by_token() -> None:
+    """As FasterTransformer 4: the first step is as long as the shortest prompt."""
+    script = Script("static", max_num_seqs=2, context_phase="shortest")
+    short = script.add(4, 1)
+    long = script.add(6, 2)
+    sequence = script.scheduler.sequences[long]
+    assert script.step() == {short: 4, long: 4}
+    assert script.batch is not None
+    assert [(chunk.tokens, chunk.history) for chunk in script.batch.chunks] == [(4, 0), (4, 0)]
+    shapes = []
+    for _ in range(3):
+        assert script.step() == {long: 1}  # two prompt tokens, the second of which samples, and an output
+        batch = script.batch
+        shapes.append((batch.decodes, batch.context_tokens, batch.prefill_tokens))
+    assert shapes == [(2, 10, 0), (2, 12, 0), (2, 14, 0)]
+    assert script.scheduler.padding_tokens == 3  # the seat of the one that has ended
+    assert script.finished == [short, long]
+    assert (sequence.outputs, sequence.finish_step) == (2, 3)
+    assert sequence.spans == [("prefill", 0, 2, 6), ("decode", 3, 3, 1)]
+
+
+def test_a_batch_may_run_on_after_all_have_ended() -> None:
+    script = Script("static", max_num_seqs=2, run_to="max_tokens")
+    early = script.add(4, 2, max_tokens=6)
+    late = script.add(4, 3, max_tokens=3)
+    ran = [script.step() for _ in range(6)]
+    assert ran == [{early: 4, late: 4}, {early: 1, late: 1}, {late: 1}, {}, {}, {}]
+    assert script.scheduler.padding_tokens == 1 + 3 * 2
+    assert script.finished == [early, late]
+
+
+def test_a_context_phase_must_be_one_of_two() -> None:
+    with pytest.raises(InputError, match="longest or shortest"):
+        Script("dynamic", context_phase="middle")
+    with pytest.raises(InputError, match="longest or max_tokens"):
+        Script("static", run_to="prompt")
 
 
 def test_tokens_come_with_the_end_of_the_batch() -> None:

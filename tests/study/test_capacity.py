@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +10,13 @@ import pytest
 from typer.testing import CliRunner
 
 from simserve.cli.entry import app
-from simserve.data_files import find_file
 from simserve.errors import InputError
 from simserve.scenario.loader import load_scenario
-from simserve.scenario.schema import Scenario
-from simserve.scenario.workload_build import build_workload
-from simserve.study.capacity import find_capacity, natural_rate, probe_rate, stretch
+from simserve.study.capacity import Capacity, find_capacities, find_capacity
+from simserve.study.load import load_of
+from simserve.study.probe import ProbeTask, natural_rate, probe_rate, stretch
 from simserve.study.slo_terms import parse_slo
-from simserve.workload.workload import Workload
+from tests.study.executors import LastFirst
 
 # A single server whose every request takes 0.1 s: M/D/1.
 SERVER = """
@@ -29,15 +27,10 @@ cost: {kind: constant, base_s: 0.1}
 """
 
 
-def load_of(scenario: Scenario) -> Workload:
-    finder = partial(find_file, beside=scenario.folder)
-    return build_workload(scenario.workload, seed=scenario.seed, find_file=finder)
-
-
 def test_a_server_with_a_known_queue() -> None:
     """M/D/1: the mean wait is rho s / (2 (1 - rho)), so 0.25 s with the service are reached at rho = 0.75."""
     scenario = load_scenario(SERVER)
-    found = find_capacity(scenario, load_of(scenario), parse_slo("ttft_mean<=0.25s"), tolerance=0.02)
+    found = find_capacity(scenario, parse_slo("ttft_mean<=0.25s"), tolerance=0.02)
     assert found.rate_per_s == pytest.approx(7.5, rel=0.05)
     assert found.fails_at_per_s is not None
     assert 1 < found.fails_at_per_s / found.rate_per_s <= 1.02
@@ -47,13 +40,12 @@ def test_a_server_with_a_known_queue() -> None:
 
 def test_a_queue_that_grows_does_not_hold_whatever_the_latency() -> None:
     scenario = load_scenario(SERVER)
-    load = load_of(scenario)
     slo = parse_slo("ttft_p99<=1h")
-    found = find_capacity(scenario, load, slo, tolerance=0.03)
+    found = find_capacity(scenario, slo, tolerance=0.03)
     # The server does 10 requests a second; a queue that grows by less than 3 % cannot be told from chance.
     assert 9.4 < found.rate_per_s < 10.4
-    assert not probe_rate(scenario, load, slo, 10.8, natural_rate(load)).steady
-    assert probe_rate(scenario, load, slo, 9.0, natural_rate(load)).steady
+    assert not probe_rate(ProbeTask(scenario, slo, 10.8)).steady
+    assert probe_rate(ProbeTask(scenario, slo, 9.0)).steady
 
 
 def test_stretching_moves_arrivals_and_nothing_else() -> None:
@@ -73,7 +65,7 @@ def test_think_times_stay() -> None:
 
 def test_no_rate_holds_an_impossible_objective() -> None:
     scenario = load_scenario(SERVER.replace("6000", "200"))
-    found = find_capacity(scenario, load_of(scenario), parse_slo("ttft_mean<=50ms"))
+    found = find_capacity(scenario, parse_slo("ttft_mean<=50ms"))
     assert found.rate_per_s == 0.0
     assert not any(probe.holds for probe in found.probes)
 
@@ -82,6 +74,37 @@ def test_a_closed_loop_has_no_rate() -> None:
     scenario = load_scenario("closed-loop")
     with pytest.raises(InputError, match="no arrival times to stretch"):
         natural_rate(load_of(scenario))
+
+
+def test_the_same_is_found_by_the_same_probes_however_many_run_at_once() -> None:
+    """Two seeds side by side, five probes under way, the youngest of them answered first."""
+    scenarios = [load_scenario(SERVER.replace("6000", "300"), [f"seed={seed}"]) for seed in (0, 1)]
+    slo = parse_slo("ttft_mean<=0.25s")
+    alone: list[tuple[int, float]] = []
+    found = find_capacities(scenarios, slo, tried=lambda number, p: alone.append((number, p.rate_per_s)))
+    told: list[tuple[int, float]] = []
+    executor = LastFirst(5)
+    again = find_capacities(scenarios, slo, executor, tried=lambda n, p: told.append((n, p.rate_per_s)))
+    assert again == found
+    assert told == alone
+    assert executor.most_under_way == 5
+    assert found[0].rate_per_s != found[1].rate_per_s
+
+
+def test_a_search_that_is_stopped_tells_what_it_knows() -> None:
+    found = find_capacity_stopped(after=4)
+    assert found.stopped
+    assert len(found.probes) == 4
+    held = [probe.rate_per_s for probe in found.probes if probe.holds]
+    failed = [probe.rate_per_s for probe in found.probes if not probe.holds]
+    assert (found.rate_per_s, found.fails_at_per_s) == (max(held), min(failed))
+
+
+def find_capacity_stopped(after: int) -> Capacity:
+    (found,) = find_capacities(
+        [load_scenario(SERVER.replace("6000", "300"))], parse_slo("ttft_mean<=0.25s"), LastFirst(1, after)
+    )
+    return found
 
 
 @pytest.mark.parametrize(

@@ -1,25 +1,26 @@
-"""The cheapest configuration: the same as trying all of them, and what is left out is left out rightly."""
+"""The best configuration: the same as trying all of them, and what is left out is left out rightly."""
 
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from simserve.cli.entry import app
-from simserve.cli.recommend import read_axes
-from simserve.data_files import find_file
+from simserve.cli.space import Axes, fill_space, read_axes
 from simserve.errors import InputError
 from simserve.scenario.loader import load_scenario
-from simserve.scenario.workload_build import build_workload
-from simserve.study.candidates import Candidate, Unfit, broken_terms, build_candidates, least_instances
-from simserve.study.capacity import natural_rate, probe_rate
-from simserve.study.recommend import recommend
+from simserve.study.bounds import broken_terms, least_level, most_rate
+from simserve.study.candidates import Candidate, Unfit, build_candidates
+from simserve.study.capacity import find_capacity
+from simserve.study.load import load_of
+from simserve.study.probe import ProbeTask, natural_rate, probe_rate
+from simserve.study.recommend import Budget, recommend
+from simserve.study.sizing import Limits, find_sizes
 from simserve.study.slo_terms import parse_slo
-from simserve.workload.workload import Workload
+from tests.study.executors import InOrder, LastFirst
 
 CHAT = """
 model: llama-3.1-8b
@@ -34,10 +35,8 @@ SLO = parse_slo("ttft_p90<=0.5s, tpot_p99<=100ms")
 PRICES = {"l40s": 0.9, "a100-sxm-80gb": 1.5, "h100-sxm": 2.5}
 
 
-def load_of(text: str) -> Workload:
-    scenario = load_scenario(text)
-    finder = partial(find_file, beside=scenario.folder)
-    return build_workload(scenario.workload, seed=scenario.seed, find_file=finder)
+LOAD = load_of(load_scenario(CHAT))
+RATE = natural_rate(LOAD)
 
 
 def candidates_of(
@@ -46,43 +45,146 @@ def candidates_of(
     return list(build_candidates(CHAT, [], axes, prices))
 
 
-def test_the_best_is_that_of_trying_all() -> None:
+@pytest.mark.parametrize("runners_up", [0, 2])
+def test_the_best_is_that_of_trying_all(runners_up: int) -> None:
     """Every candidate is sized by counting up from one instance; the cheapest of them is recommended."""
-    axes: dict[str, list[object]] = {"hardware": ["l40s", "a100-sxm-80gb", "h100-sxm"]}
-    load, candidates = load_of(CHAT), candidates_of(axes)
-    rate = natural_rate(load)
+    candidates = candidates_of({"hardware": ["l40s", "a100-sxm-80gb", "h100-sxm"]})
     costs: dict[str, tuple[int, float]] = {}
     for each in candidates:
         assert isinstance(each, Candidate)
-        replicas = next(
-            n for n in range(1, 9) if probe_rate(each.with_replicas(n), load, SLO, rate, rate).holds
-        )
+        tasks = (ProbeTask(each.with_sizes((n,)), SLO, RATE) for n in range(1, 9))
+        replicas = next(n for n, task in enumerate(tasks, 1) if probe_rate(task).holds)
         name = each.scenario.pools[0].hardware
         costs[name] = (replicas, replicas * PRICES[name])
-        assert least_instances(each, load, rate) <= replicas
-    best = min(costs, key=lambda name: costs[name][1])
-    found = recommend(candidates, load, SLO)
-    assert found.best is not None
-    assert found.best.settings == {"pools.0.hardware": best}
-    assert (found.best.replicas, found.best.usd_per_hour) == (costs[best][0], pytest.approx(costs[best][1]))
+        assert least_level(each, LOAD, RATE) <= replicas
+    ranked = sorted(costs, key=lambda name: costs[name][1])
+    found = recommend(candidates, LOAD, SLO, runners_up=runners_up)
+    held = [option for option in found.options if option.holds]
+    names = [str(option.settings["pools.0.hardware"]) for option in held]
+    assert names == ranked[: len(names)]
+    assert len(names) > runners_up
     for option in found.options:
         name = str(option.settings["pools.0.hardware"])
-        if option.replicas:
-            assert option.replicas == costs[name][0]
+        if option.holds:
+            assert (option.replicas, option.usd_per_hour) == (costs[name][0], pytest.approx(costs[name][1]))
+            assert option.bottleneck
         else:
-            assert "dearer than the best" in option.verdict
-            assert costs[name][1] >= costs[best][1]
+            assert "dearer than others" in option.verdict
+            assert costs[name][1] >= costs[ranked[runners_up]][1]
+
+
+def test_the_same_is_found_however_many_probes_run_at_once() -> None:
+    axes: dict[str, list[object]] = {"hardware": ["l40s", "h100-sxm"], "engine.tensor_parallel_size": [1, 2]}
+    told: list[list[object]] = [[], []]
+    found = [
+        recommend(
+            candidates_of(axes), LOAD, SLO, rate_per_s=30.0, executor=executor,
+            tried=lambda each, sizes, probe, at=at: at.append((each.settings, sizes, probe)),
+        )
+        for executor, at in zip((InOrder(), LastFirst(7)), told, strict=True)
+    ]  # fmt: skip
+    assert found[0] == found[1]
+    assert told[0] == told[1]
 
 
 def test_what_binds_is_what_breaks_with_one_fewer() -> None:
-    load = load_of(CHAT)
-    found = recommend(candidates_of({"hardware": ["l40s"]}), load, SLO, rate_per_s=40.0, objective="gpus")
+    found = recommend(candidates_of({"hardware": ["l40s"]}), LOAD, SLO, rate_per_s=40.0, objective="gpus")
     best = found.best
     assert best is not None
     assert best.replicas > 1
     assert best.binds
-    assert dict(best.probes)[best.replicas]
-    assert not dict(best.probes)[best.replicas - 1]
+    tried = {sizes: holds for sizes, _, holds in best.probes}
+    assert tried[best.sizes]
+    assert not tried[(best.replicas - 1,)]
+
+
+def test_throughput_an_accelerator_is_the_capacity_of_each() -> None:
+    candidates = candidates_of({"hardware": ["l40s", "h100-sxm"], "engine.max_num_seqs": [32]}, {})
+    found = recommend(candidates, LOAD, SLO, objective="throughput_per_gpu", tolerance=0.1)
+    each = [option.rate_per_s / option.gpus for option in found.options]
+    assert each == sorted(each, reverse=True)
+    assert len(each) == 2
+    assert found.rate_per_s is None
+    for candidate in candidates:
+        assert isinstance(candidate, Candidate)
+        (option,) = (option for option in found.options if option.settings == candidate.settings)
+        alone = find_capacity(candidate.scenario, SLO, tolerance=0.1)
+        assert option.rate_per_s == pytest.approx(alone.rate_per_s, rel=0.11)
+        assert option.rate_per_s <= most_rate(candidate, LOAD)
+        assert option.binds
+
+
+def test_energy_is_counted_from_the_power_that_is_given() -> None:
+    candidates = candidates_of({"hardware": ["l40s", "h100-sxm"]}, {})
+    with pytest.raises(InputError, match=r"power of l40s is not known.*350 W.*--power l40s=IDLE:BUSY"):
+        recommend(candidates, LOAD, SLO, objective="energy")
+    powers = {"l40s": (50.0, 50.0), "h100-sxm": (200.0, 200.0)}
+    found = recommend(candidates, LOAD, SLO, objective="energy", powers=powers)
+    for option in found.options:
+        # The power is the same with and without a step: energy is power times the time of the run.
+        name = str(option.settings["pools.0.hardware"])
+        joules = option.value("energy")
+        assert joules is not None
+        seconds = joules * LOAD.count / (powers[name][0] * option.gpus)
+        assert LOAD.count / RATE * 0.95 < seconds < LOAD.count / RATE * 1.5
+    values = [option.value("energy") or 0.0 for option in found.options]
+    assert values == sorted(values)
+
+
+def test_limits_and_budgets() -> None:
+    candidates = candidates_of({"hardware": ["l40s", "h100-sxm"]})
+    dear = recommend(candidates, LOAD, SLO, limits=Limits(usd_per_hour=1.0))
+    assert {
+        option.settings["pools.0.hardware"]: option.verdict for option in dear.options if not option.holds
+    } == {
+        "h100-sxm": "needs 1 instance at least: more than 1 USD an hour",
+        **(
+            {}
+            if dear.best
+            else {"l40s": "does not hold with 1 instance: one more is more than 1 USD an hour"}
+        ),
+    }
+    few = recommend(candidates, LOAD, SLO, rate_per_s=200.0, limits=Limits(gpus=3), objective="gpus")
+    assert few.best is None
+    assert all("more than 3 accelerators" in option.verdict for option in few.options)
+    short = recommend(candidates, LOAD, SLO, budget=Budget(probes=1))
+    assert short.stopped == "out of probes"
+    assert sum(len(option.probes) for option in short.options) == 1
+    assert "not reached" in [option.verdict for option in short.options]
+
+
+def test_ctrl_c_gives_the_best_so_far() -> None:
+    candidates = candidates_of({"hardware": ["l40s", "h100-sxm"]})
+    whole = recommend(candidates, LOAD, SLO)
+    first = next(option for option in whole.options if option.settings == {"pools.0.hardware": "l40s"})
+    found = recommend(candidates, LOAD, SLO, executor=InOrder(stop_after=len(first.probes)))
+    assert found.stopped == "interrupted"
+    assert found.best == first
+    assert found.options[1].verdict == "not reached"
+
+
+def test_pools_grow_together_and_each_gives_up_what_it_can_spare() -> None:
+    """A pool of two and one of one instance: twice as many of both hold, and fewer of the first."""
+    text = CHAT.replace(
+        "pools: l40s", "pools: [{name: a, hardware: l40s, replicas: 2}, {name: b, hardware: h100-sxm}]"
+    )
+    (candidate,) = build_candidates(text, [], {}, PRICES)
+    assert isinstance(candidate, Candidate)
+    assert [candidate.sizes_at(level) for level in (1, 2, 3, 4)] == [(1, 1), (2, 1), (3, 2), (4, 2)]
+    asked: list[tuple[int, ...]] = []
+
+    def holds(sizes: tuple[int, ...]) -> bool:
+        asked.append(sizes)
+        return sizes[0] >= 2 and sizes[1] >= 2
+
+    sized = find_sizes(candidate, 1, holds, lambda sizes: "too many" if sum(sizes) > 20 else "")
+    assert sized.sizes == (2, 2)
+    assert set(sized.smaller) == {(1, 2), (2, 1)}
+    assert set(sized.smaller) <= set(asked)
+    assert candidate.usd_per_hour((2, 2)) == pytest.approx(2 * 0.9 + 2 * 2.5)
+    found = recommend([candidate], LOAD, SLO)
+    assert found.best is not None
+    assert found.best.sizes == (1, 1)
 
 
 def test_what_cannot_be_is_out_with_its_reason() -> None:
@@ -95,10 +197,9 @@ def test_what_cannot_be_is_out_with_its_reason() -> None:
 def test_a_term_that_one_request_breaks_is_told_without_a_simulation() -> None:
     (candidate,) = candidates_of({"hardware": ["l40s"]})
     assert isinstance(candidate, Candidate)
-    load = load_of(CHAT)
     slo = parse_slo("tpot_p50<=1ms, ttft_p99<=10s")
-    assert [term.text for term in broken_terms(candidate, load, slo)] == ["tpot_p50<=1ms"]
-    found = recommend([candidate], load, slo)
+    assert [term.text for term in broken_terms(candidate, LOAD, slo)] == ["tpot_p50<=1ms"]
+    found = recommend([candidate], LOAD, slo)
     assert found.best is None
     assert found.options[0].verdict == "a request alone breaks tpot_p50<=1ms"
     assert found.options[0].probes == ()
@@ -106,13 +207,13 @@ def test_a_term_that_one_request_breaks_is_told_without_a_simulation() -> None:
 
 def test_a_price_that_nobody_knows_is_asked_for() -> None:
     with pytest.raises(InputError, match="--price l40s=USD"):
-        recommend(candidates_of({"hardware": ["l40s"]}, {}), load_of(CHAT), SLO)
-    assert recommend(candidates_of({"hardware": ["l40s"]}, {}), load_of(CHAT), SLO, objective="gpus").best
+        recommend(candidates_of({"hardware": ["l40s"]}, {}), LOAD, SLO)
+    assert recommend(candidates_of({"hardware": ["l40s"]}, {}), LOAD, SLO, objective="gpus").best
 
 
 def test_the_pareto_front_has_no_option_that_another_beats() -> None:
     axes: dict[str, list[object]] = {"hardware": ["l40s", "h100-sxm"]}
-    found = recommend(candidates_of(axes, {"l40s": 1.0, "h100-sxm": 1.0}), load_of(CHAT), SLO)
+    found = recommend(candidates_of(axes, {"l40s": 1.0, "h100-sxm": 1.0}), LOAD, SLO)
     front = found.pareto("p90_ttft_ms")
     assert front[0] is found.best
     costs = [option.usd_per_hour for option in front]
@@ -120,27 +221,45 @@ def test_the_pareto_front_has_no_option_that_another_beats() -> None:
 
 
 def test_axes_are_read() -> None:
-    axes = read_axes("l40s,h100-sxm", "1,2", ["engine.max_num_seqs=64,256"])
+    given = {"hardware": "l40s,h100-sxm", "engine.kind": None, "engine.tensor_parallel_size": "1,2"}
+    axes = read_axes(given, ["pools.0.engine.max_num_seqs=64,256", "pools.1.hardware=l4"])
     assert axes == {
         "hardware": ["l40s", "h100-sxm"],
         "engine.tensor_parallel_size": [1, 2],
         "engine.max_num_seqs": [64, 256],
+        "pools.1.hardware": ["l4"],
     }
-    for wrong, message in (("engine.kind", "expected KEY"), ("hardware=l40s", "stands twice")):
+    for wrong, message in (("engine.kind", "expected KEY"), ("pools.0.hardware=l40s", "stands twice")):
         with pytest.raises(InputError, match=message):
-            read_axes("l40s", None, [wrong])
+            read_axes(given, [wrong])
+
+
+def test_what_nobody_asked_for_is_taken_from_the_prices_and_the_scenario() -> None:
+    one = load_scenario(CHAT)
+    assert fill_space({}, {}, one) == {"hardware": ["l40s"], "engine.tensor_parallel_size": [1, 2, 4, 8]}
+    asked: Axes = {"engine.kind": ["vllm"], "engine.tensor_parallel_size": [2]}
+    assert fill_space(asked, {"l4": 0.4, "h100-sxm": 2.0}, one) == {"hardware": ["l4", "h100-sxm"], **asked}
+    two = load_scenario(
+        CHAT.replace("pools: l40s", "pools: [{name: a, hardware: l4}, {name: b, hardware: l4}]")
+    )
+    assert fill_space({}, {"l4": 0.4}, two) == {}
 
 
 def test_the_command_line(tmp_path: Path) -> None:
-    (tmp_path / "chat.yaml").write_text(CHAT)
-    command = ["recommend", str(tmp_path / "chat.yaml"), "--slo", "ttft_p90<=0.5s", "--hardware", "l40s,l4"]
-    done = CliRunner().invoke(
-        app, [*command, "--objective", "gpus", "--json", "--out", str(tmp_path / "b.yaml")]
-    )
+    file, best = tmp_path / "chat.yaml", tmp_path / "best.yaml"
+    file.write_text(CHAT)
+    command = ["recommend", str(file), "--slo", "ttft_p90<=0.5s", "--hardware", "l40s,l4", "--workers", "1"]
+    options = ["--objective", "gpus", "--rate", "6", "--max-num-seqs", "64", "--json", "--out", str(best)]
+    done = CliRunner().invoke(app, [*command, *options])
     assert done.exit_code == 0, done.output
-    best = json.loads(done.stdout)["best"]
-    scenario = load_scenario(str(tmp_path / "b.yaml"))
-    assert scenario.pools[0].hardware == best["settings"]["pools.0.hardware"]
-    assert scenario.pools[0].replicas == best["replicas"]
-    wrong = CliRunner().invoke(app, [*command, "--price", "l40s"])
-    assert "expected NAME=USD" in str(wrong.exception)
+    found = json.loads(done.stdout)
+    assert found["space"]["engine.tensor_parallel_size"] == [1, 2, 4, 8]
+    assert len(found["options"]) == 8
+    scenario = load_scenario(str(best))
+    assert scenario.pools[0].hardware == found["best"]["settings"]["pools.0.hardware"]
+    assert scenario.pools[0].replicas == found["best"]["replicas"]
+    assert natural_rate(load_of(scenario)) == pytest.approx(6, rel=1e-3)
+    shown = CliRunner().invoke(app, [*command, "--tp", "1", "--price", "l40s=0.9", "--price", "l4=0.4"])
+    assert shown.exit_code == 0, shown.output
+    assert "space: 2 configurations: hardware l40s, l4; tensor_parallel_size 1" in shown.stdout
+    assert f"run it: simserve run {file} --set pools.0.hardware=" in shown.stdout

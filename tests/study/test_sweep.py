@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -16,12 +15,17 @@ import pytest
 from typer.testing import CliRunner
 
 from simserve.cli.entry import app
+from simserve.data_files import data_folder
 from simserve.errors import InputError
 from simserve.scenario.loader import load_scenario
-from simserve.study.executor import LocalExecutor, Outcome, Task, run_task
+from simserve.study.executor import LocalExecutor
+from simserve.study.point_task import Task
 from simserve.study.points import Point, expand_points, identify
+from simserve.study.policy_source import hash_sources
 from simserve.study.sweep import RESULTS, run_sweep
 from simserve.study.sweep_file import SweepFile, read_sweep_file
+from tests.study.executors import InOrder
+from tests.study.test_executor import of_session
 
 BASE = """
 model: llama-3.1-8b
@@ -38,22 +42,6 @@ seeds: 2
 """
 
 
-class InOrder:
-    """Runs tasks here, one after the other; stops as if interrupted after some."""
-
-    def __init__(self, stop_after: int = 10**9) -> None:
-        self.stop_after = stop_after
-        self.ran: list[str] = []
-
-    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        """Yield outcomes in order."""
-        for task in tasks:
-            if len(self.ran) == self.stop_after:
-                raise KeyboardInterrupt
-            self.ran.append(task.identity)
-            yield run_task(task)
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "base.yaml").write_text(BASE)
@@ -63,6 +51,10 @@ def folder(tmp_path: Path) -> Path:
 
 def points_of(folder: Path) -> list[Point]:
     return list(expand_points(read_sweep_file(folder / "sweep.yaml"), folder))
+
+
+def ran(executor: InOrder) -> list[str]:
+    return [task.identity for task in executor.called if isinstance(task, Task)]
 
 
 def test_axes_make_a_grid_and_keys_of_one_axis_move_together(folder: Path) -> None:
@@ -130,14 +122,45 @@ def test_a_point_is_what_it_depends_on_and_not_where_it_lies(tmp_path: Path) -> 
     assert made("three", head + "0,10,6\n") != one
 
 
+ROUTER = "from simserve.cluster.routers import RoundRobin\n\n\nclass {name}(RoundRobin):\n    pass\n"
+
+
 def test_a_policys_source_is_part_of_a_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
-    source = "from simserve.cluster.routers import RoundRobin\n\n\nclass Mine(RoundRobin):\n    pass\n"
-    (tmp_path / "my_router_of_sweeps.py").write_text(source)
-    scenario = load_scenario(BASE + "router: {policy: 'my_router_of_sweeps:Mine'}\n")
-    before = identify(scenario)
-    (tmp_path / "my_router_of_sweeps.py").write_text(source + "# other\n")
-    assert identify(scenario) != before
+    base, mine = tmp_path / "base_of_sweeps.py", tmp_path / "router_of_sweeps.py"
+    base.write_text(ROUTER.format(name="Base"))
+    mine.write_text("from base_of_sweeps import Base\n\n\nclass Mine(Base):\n    pass\n")
+    scenario = load_scenario(BASE + "router: {policy: 'router_of_sweeps:Mine'}\n")
+    found = [identify(scenario)]
+    for file in (mine, base):
+        file.write_text(file.read_text() + "# other\n")
+        found.append(identify(scenario))
+    assert len(set(found)) == 3
+    assert identify(scenario) == found[-1]
+
+
+def test_policies_of_every_kind_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not routers alone: whatever names a class."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file = tmp_path / "length_of_sweeps.py"
+    file.write_text("class Mine:\n    pass\n")
+    assert list(hash_sources(["vllm", "a:b", "length_of_sweeps:Mine", "12:30"])) == ["length_of_sweeps:Mine"]
+    before = hash_sources(["length_of_sweeps:Mine"])
+    file.write_text("class Mine:\n    more = 1\n")
+    assert hash_sources(["length_of_sweeps:Mine"]) != before
+
+
+def test_a_models_config_is_part_of_a_point_and_its_path_is_not(tmp_path: Path) -> None:
+    config = json.loads((data_folder("models") / "llama-3.1-8b.json").read_text())
+
+    def made(home: str, layers: int) -> str:
+        folder = tmp_path / home / "model"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": layers}))
+        (tmp_path / home / "base.yaml").write_text(BASE.replace("llama-3.1-8b", "model"))
+        return identify(load_scenario(str(tmp_path / home / "base.yaml")))
+
+    assert made("one", 32) == made("two", 32) != made("three", 16)
 
 
 def test_a_stopped_sweep_goes_on_and_runs_nothing_twice(folder: Path) -> None:
@@ -150,17 +173,17 @@ def test_a_stopped_sweep_goes_on_and_runs_nothing_twice(folder: Path) -> None:
     second = InOrder()
     run = run_sweep(points, out, second)
     assert run.reused == 5
-    assert not set(first.ran) & set(second.ran)
-    assert len(first.ran) + len(second.ran) == 12
+    assert not set(ran(first)) & set(ran(second))
+    assert len(ran(first)) + len(ran(second)) == 12
     assert pq.read_table(out / RESULTS)["status"].to_pylist() == ["done"] * 12
     assert run_sweep(points, out, third := InOrder()).reused == 12
-    assert third.ran == []
+    assert ran(third) == []
 
 
 def test_processes_and_this_one_give_the_same_bytes(folder: Path) -> None:
     points = points_of(folder)
     run_sweep(points, folder / "a", InOrder())
-    run_sweep(list(reversed(points)), folder / "b", LocalExecutor(2))
+    run_sweep(list(reversed(points)), folder / "b", LocalExecutor(1))
     run_sweep(points, folder / "b", InOrder())  # the table of the points in order, from the same results
     assert (folder / "a" / RESULTS).read_bytes() == (folder / "b" / RESULTS).read_bytes()
     for point in points:
@@ -180,12 +203,12 @@ def test_a_point_that_fails_is_recorded_and_tried_again(folder: Path) -> None:
     assert "fit" in rows[1]["reason"]
     again = InOrder()
     run_sweep(points, folder / "out", again)
-    assert again.ran == [points[1].identity]
+    assert ran(again) == [points[1].identity]
 
 
 def test_a_process_that_dies_takes_nothing_with_it(folder: Path) -> None:
-    """Workers are killed as soon as the first result is there."""
-    points, executor = points_of(folder), LocalExecutor(2)
+    """The worker is killed as soon as the first result is there."""
+    points, executor = points_of(folder), LocalExecutor(1)
     killed: list[int] = []
 
     def progress(ended: int, total: int) -> None:
@@ -205,26 +228,78 @@ def test_a_process_that_dies_takes_nothing_with_it(folder: Path) -> None:
     assert pq.read_table(folder / "out" / RESULTS)["status"].to_pylist() == ["done"] * 12
 
 
-def test_a_killed_sweep_goes_on(folder: Path) -> None:
-    """`kill -9` of the whole sweep: what has ended is there, and the next one does the rest."""
-    big = SWEEP.replace("seeds: 2", "seeds: 20")
-    (folder / "sweep.yaml").write_text(big)
+def begin(folder: Path, *options: str) -> subprocess.Popen[bytes]:
+    """Start a big sweep in a session of its own, and return once it has results."""
+    (folder / "sweep.yaml").write_text(SWEEP.replace("seeds: 2", "seeds: 6"))
     command = [sys.executable, "-m", "simserve", "sweep", str(folder / "sweep.yaml"), "--workers", "1"]
-    command += ["--out", str(folder / "out")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
-    points = folder / "out" / "points"
+    command += ["--out", str(folder / "out"), *options]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and (not points.is_dir() or len(list(points.iterdir())) < 3):
+    while time.monotonic() < deadline and len(done_in(folder)) < 3:
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    done = [path.name for path in points.iterdir() if (path / "summary.json").is_file()]
-    assert 0 < len(done) < 120
+    return process
+
+
+def done_in(folder: Path) -> list[str]:
+    return [path.parent.name for path in (folder / "out" / "points").glob("[!.]*/summary.json")]
+
+
+def go_on(folder: Path, done: list[str]) -> None:
+    """Run the rest: nothing twice, and nothing is missing."""
+    assert 0 < len(done) < 36
     executor = InOrder()
     run = run_sweep(points_of(folder), folder / "out", executor)
-    assert run.reused >= len([name for name in done if not name.startswith(".")])
-    assert not set(executor.ran) & set(done)
+    assert run.reused == len(done)
+    assert not set(ran(executor)) & set(done)
     assert set(pq.read_table(folder / "out" / RESULTS)["status"].to_pylist()) == {"done"}
+    assert not list((folder / "out" / "points").glob(".*"))
+
+
+def test_a_killed_sweep_goes_on(folder: Path) -> None:
+    """`kill -9` of the sweep alone: its process ends with it, and the next sweep does the rest.
+
+    As long as it is at work nobody else may be, or points would run twice.
+    """
+    process = begin(folder)
+    try:
+        with pytest.raises(InputError, match="another sweep is at work"):
+            run_sweep(points_of(folder), folder / "out", InOrder())
+    finally:
+        process.kill()
+        process.wait()
+    deadline = time.monotonic() + 20
+    while of_session(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    go_on(folder, done_in(folder))
+
+
+def test_ctrl_c_leaves_no_half_run(folder: Path) -> None:
+    """Ctrl-C goes to all processes at once; those that simulate must not write what they have by then."""
+    process = begin(folder)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(30) == 1
+    done = done_in(folder)
+    for identity in done:
+        summary = json.loads((folder / "out" / "points" / identity / "summary.json").read_text())
+        assert (summary["partial"], summary["completed"]) == (False, 30)
+    assert pq.read_table(folder / "out" / RESULTS)["status"].to_pylist().count("done") == len(done)
+    go_on(folder, done)
+
+
+def test_the_table_tells_what_a_points_accelerators_cost(folder: Path) -> None:
+    (folder / "sweep.yaml").write_text("base: base.yaml\naxes: [{key: pools.0.replicas, values: [1, 3]}]")
+    prices = {"h100-sxm": 2.0}
+    for known, expected in (({}, [None, None]), (prices, [2.0, 6.0])):
+        run_sweep(points_of(folder), folder / "out", InOrder(), prices=known)
+        rows = pq.read_table(folder / "out" / RESULTS).to_pylist()
+        assert [row["usd_per_hour"] for row in rows] == expected
+    assert [(row["hardware"], row["accelerators"]) for row in rows] == [("h100-sxm", 1), ("h100-sxm", 3)]
+    for row in rows:
+        each = row["output_throughput"] / row["accelerators"]
+        assert row["output_throughput_per_accelerator"] == pytest.approx(each)
+        assert row["output_tokens_per_usd"] == pytest.approx(each * 3600 / 2.0)
 
 
 def test_a_folder_with_something_else_is_refused(folder: Path) -> None:

@@ -129,11 +129,14 @@ class PrefillBudget:
             return Verdict.OTHER
         if row.ignore_eos and self._pool.tree.disable:
             return self._admit_fixed_length(row)
-        tree = self._pool.tree
+        tree, node = self._pool.tree, row.node
         # What is to be hit is no room for it.
-        tree.lock(row.node)
+        tree.lock(node)
         try:
-            tokens, verdict = self._fit(row, has_chunk)
+            host_hit = row.host_hit
+            tokens, verdict = self._fit(row, has_chunk, host_hit)
+            if tokens and host_hit and not self._pool.load_back(row):
+                tokens, verdict = self._fit(row, has_chunk, 0)
             if tokens:
                 self._pool.hold(row)
                 is_cut = row.prefix + tokens < row.known
@@ -142,16 +145,21 @@ class PrefillBudget:
                     self.chunked = row
                 verdict = self.state
         finally:
-            tree.unlock(row.node)
+            tree.unlock(node)
         return verdict
 
-    def _fit(self, row: Row, has_chunk: bool) -> tuple[int, Verdict]:
-        """Return how many tokens of a request this batch computes; if none, why."""
+    def _fit(self, row: Row, has_chunk: bool, host_hit: int) -> tuple[int, Verdict]:
+        """Return how many tokens of a request this batch computes; if none, why.
+
+        What the host has of it (`host_hit` tokens) is not computed, but takes room.
+        """
         page = self._page
         rest = row.known - row.prefix
         future = min(max(row.max_new - row.outputs, 0), CLIP_MAX_NEW_TOKENS)
         if rest + future + page >= self.rem_total:
             return 0, Verdict.NO_TOKEN
+        prefix = row.prefix + host_hit
+        rest -= host_hit
         paged = self._pool.whole_pages(rest)
         if self.rem_chunk is None:
             # The first request of a batch may be longer than the budget.
@@ -160,8 +168,8 @@ class PrefillBudget:
         elif paged > self.rem_chunk:
             if has_chunk and self._config.schedule_policy == "shortest-prefill-first":
                 return 0, Verdict.OTHER
-            end = (row.prefix + self.rem_chunk // page * page) // page * page
-            return max(0, end - row.prefix), Verdict.OTHER
+            end = (prefix + self.rem_chunk // page * page) // page * page
+            return max(0, end - prefix), Verdict.OTHER
         return rest, Verdict.CONTINUE
 
     def _admit_fixed_length(self, row: Row) -> Verdict:

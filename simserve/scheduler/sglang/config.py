@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from simserve.errors import InputError
+from simserve.errors import InputError, UnknownNameError
+from simserve.kvcache.cache_plan import TierPlan
 from simserve.scheduler.config import KVGroup
 
 CACHE_AWARE_POLICIES = ("lpm", "dfs-weight", "hrrn", "shortest-prefill-first")
 SCHEDULE_POLICIES = (*CACHE_AWARE_POLICIES, "fcfs", "lof", "random", "routing-key")
 RETRACTION_POLICIES = ("length", "priority")
+PREFETCH_POLICIES = ("best_effort", "wait_complete", "timeout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,10 @@ class SglangConfig:
         eos_stream: Stream whose first token ends every request that ends by EOS; None: the last token of
             the request's own output stream stands for it.
         random_seed: Of the policy `random`.
+        radix_eviction_options: Options of the eviction policy, by name.
+        hicache_storage_prefetch_policy: How long a request waits for what is read for it from behind the
+            host's memory.
+        tiers: Memory behind the device's; None: there is none.
         pipeline_parallel_size: Stages; as many batches are in flight, without overlap.
         attention_window: Tokens that the layer with the shortest window reads; None: all layers read all.
     """
@@ -50,6 +58,9 @@ class SglangConfig:
     schedule_policy: str = "fcfs"
     disable_radix_cache: bool = False
     radix_eviction_policy: str = "lru"
+    radix_eviction_options: Mapping[str, Any] = field(default_factory=dict)
+    hicache_storage_prefetch_policy: str = "timeout"
+    tiers: TierPlan | None = None
     disable_overlap_schedule: bool = False
     schedule_conservativeness: float = 1.0
     prefill_max_requests: int | None = None
@@ -81,6 +92,10 @@ class SglangConfig:
         if self.schedule_policy not in SCHEDULE_POLICIES:
             valid = ", ".join(SCHEDULE_POLICIES)
             raise InputError(f"schedule_policy {self.schedule_policy!r} is unknown; valid: {valid}")
+        if self.hicache_storage_prefetch_policy not in PREFETCH_POLICIES:
+            raise UnknownNameError(
+                "hicache_storage_prefetch_policy", self.hicache_storage_prefetch_policy, PREFETCH_POLICIES
+            )
         if self.retraction_policy not in RETRACTION_POLICIES:
             raise InputError(f"retraction_policy is length or priority, not {self.retraction_policy!r}")
         if self.disable_radix_cache and self.schedule_policy == "shortest-prefill-first":

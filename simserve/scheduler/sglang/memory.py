@@ -6,11 +6,14 @@ by the row. Nothing here knows which slot holds which token.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from simserve.errors import IntegrityError, SimulationError
 from simserve.kvcache.eviction import build_eviction
 from simserve.kvcache.radix import RadixCache
+from simserve.kvcache.tier import TierCounts
+from simserve.scheduler.batch import Batch
+from simserve.scheduler.kv_connector import KVConnector
 from simserve.scheduler.sglang.config import SglangConfig
 from simserve.scheduler.sglang.row import Row
 
@@ -21,11 +24,16 @@ _MOST_PRIORITY = (1 << 63) - 1
 class TokenPool:
     """Free tokens and the tree; the scheduler alone mutates it.
 
+    `tiered_memory.TieredPool` overrides what is different with memory behind the device's.
+
     Attributes:
         free: Tokens that nobody holds.
         evicted: Tokens evicted since the scheduler last set this to 0.
         num_blocks: Pages, and the one that pads batches.
+        connector: Times what moves between tiers; None without.
     """
+
+    connector: KVConnector | None = None
 
     def __init__(self, config: SglangConfig) -> None:
         self.page_size = config.page_size
@@ -34,9 +42,12 @@ class TokenPool:
         self.num_blocks = pages + 1
         self.free = self.size
         self.evicted = 0
-        self.tree = RadixCache(
+        self.tree = self._build_tree(config)
+
+    def _build_tree(self, config: SglangConfig) -> RadixCache:
+        return RadixCache(
             config.page_size,
-            build_eviction(config.radix_eviction_policy),
+            build_eviction(config.radix_eviction_policy, config.radix_eviction_options),
             disable=config.disable_radix_cache,
         )
 
@@ -51,6 +62,11 @@ class TokenPool:
     def num_free(self) -> int:
         """Pages that no request holds, as the step log counts them."""
         return (self.free + self.tree.evictable_tokens) // self.page_size
+
+    @property
+    def num_free_cached(self) -> int:
+        """Pages of the tree that no request holds."""
+        return self.tree.evictable_tokens // self.page_size
 
     @property
     def used_pages(self) -> int:
@@ -70,6 +86,37 @@ class TokenPool:
             self.evicted += evicted
         return self.free >= tokens
 
+    @property
+    def tier_counts(self) -> Mapping[str, TierCounts] | None:
+        """What each tier was asked and has moved; None without."""
+        return None
+
+    @property
+    def moves_something(self) -> bool:
+        """Whether the next pass or batch has to begin a move between tiers."""
+        return False
+
+    @property
+    def awaits_time(self) -> bool:
+        """Whether time alone changes what is held: something expires, or lands."""
+        return self.tree.expires_at() is not None
+
+    def steady_tokens(self, rows: int) -> int:
+        """Return the tokens that decode passes of so many rows can take with nothing to be seen."""
+        return self.available
+
+    # -- a pass -------------------------------------------------------------------------------------------
+
+    def begin_pass(self, rows: Mapping[int, Row], now_ns: int) -> None:
+        """Take note of what has landed; `rows` are all requests by id."""
+
+    def end_pass(self, batch: Batch | None) -> None:
+        """Note what a pass has decided."""
+
+    def next_event(self, now_ns: int) -> int | None:
+        """Return when something lands that a pass takes note of; None: nothing is under way."""
+        return None
+
     # -- a row's life ---------------------------------------------------------------------------------------
 
     def find(self, row: Row, tokens: int) -> int:
@@ -77,6 +124,21 @@ class TokenPool:
         row.node, row.prefix = self.tree.match(row.key, tokens)
         row.matched = min(row.prefix, row.known - 1)
         return row.prefix
+
+    def look_up(self, row: Row) -> bool:
+        """Match a waiting row that is to be tried now; False if it has to wait for what is read for it."""
+        self.find(row, row.known - 1)
+        return True
+
+    def load_back(self, row: Row) -> bool:
+        """Put what the host has of a row on the device; whether its prefix reaches to the end of it now."""
+        return False
+
+    def await_turn(self, row: Row) -> None:
+        """Note that a row has entered the queue."""
+
+    def forget(self, row: Row) -> None:
+        """Note that a request has gone."""
 
     def hold(self, row: Row) -> None:
         """Lock the prefix that the row has found."""

@@ -11,7 +11,10 @@ from simserve.scheduler.config import SchedulerConfig
 from simserve.scheduler.sglang.config import SglangConfig
 
 # Not options: the model and the engine's memory plan say these.
-_DERIVED = ("pool_tokens", "context_len", "eos_stream", "pipeline_parallel_size", "attention_window")
+_DERIVED = (
+    "pool_tokens", "context_len", "eos_stream", "pipeline_parallel_size", "attention_window",
+    "radix_eviction_options", "tiers",
+)  # fmt: skip
 # Options that only size the pool, or are derived from the accelerator where they say so.
 _SIZES: dict[str, Any] = {
     "max_running_requests": None,
@@ -60,5 +63,7 @@ def build_config(common: SchedulerConfig, options: Mapping[str, Any]) -> SglangC
         context_len=common.max_model_len,
         pipeline_parallel_size=common.pipeline_parallel_size,
         attention_window=common.attention_window,
+        radix_eviction_options=dict(common.cache.options) if common.cache is not None else {},
+        tiers=common.cache.tiers if common.cache is not None else None,
         **values,
     )

@@ -33,7 +33,7 @@ class PrefillPass(DecodePass):
         continued = len(budget.admitted)
         preempted = self._try_waiting(budget)
         self.displaced = len(preempted)
-        del self.waiting[: len(budget.admitted) - continued]
+        self._leave_queue(budget.admitted[continued:])
         for row in preempted:
             self._enqueue(row, PREEMPTED)
         if not budget.admitted:
@@ -71,7 +71,8 @@ class PrefillPass(DecodePass):
                 running.full = True
             if running.full and not (self.config.preempts and self._preempt_for(row, budget, preempted)):
                 break
-            pool.find(row, row.known - 1)
+            if not pool.look_up(row):
+                continue
             row.filled = row.known
             verdict = budget.admit(row, has_chunk=self.chunked is not None)
             if verdict is not Verdict.CONTINUE:
@@ -79,6 +80,15 @@ class PrefillPass(DecodePass):
                     running.full = bool(budget.admitted or running.rows)
                 break
         return preempted
+
+    def _leave_queue(self, admitted: list[tuple[Row, int]]) -> None:
+        """Take admitted requests out of the queue: the first ones, but for those that wait for storage."""
+        waiting, count = self.waiting, len(admitted)
+        if not count or waiting[count - 1] is admitted[-1][0]:
+            del waiting[:count]
+        else:
+            taken = {row.id for row, _ in admitted}
+            waiting[:] = [row for row in waiting if row.id not in taken]
 
     def _preempt_for(self, row: Row, budget: PrefillBudget, preempted: list[Row]) -> bool:
         """Take the rows of running requests of lower priority, if that makes room for a waiting one."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from simserve.kvcache.tier import TierCounts
 from simserve.scheduler.batch import Batch
 from simserve.scheduler.config import SchedulerConfig
+from simserve.scheduler.kv_connector import KVConnector
 from simserve.scheduler.sequence import FINISHED, PREEMPTED, RUNNING, WAITING
 from simserve.scheduler.sglang.config import SglangConfig
 from simserve.scheduler.sglang.memory import TokenPool
@@ -17,6 +20,7 @@ from simserve.scheduler.sglang.order import QueueOrder
 from simserve.scheduler.sglang.ratio import RETRACT_DECODE_STEPS, NewTokenRatio
 from simserve.scheduler.sglang.row import NOT_JOINED, Row
 from simserve.scheduler.sglang.row_batch import MicroBatch, RowBatch
+from simserve.scheduler.sglang.tiered_memory import TieredPool
 from simserve.workload.request import Request
 
 
@@ -69,7 +73,8 @@ class RequestTable:
         self.observe = observe
         self.observation: Observation | None = None
         self._can_jump = jump
-        self.pool = TokenPool(config)
+        has_tiers = config.tiers is not None and not config.disable_radix_cache
+        self.pool = TieredPool(config) if has_tiers else TokenPool(config)
         self.order = QueueOrder(config, self.pool)
         self.ratio = NewTokenRatio(config.schedule_conservativeness)
         self.waiting = WaitingList()
@@ -97,6 +102,16 @@ class RequestTable:
         self._deferrals = 0
         self._stamps = 0
         self._orders = 0
+
+    @property
+    def connector(self) -> KVConnector | None:
+        """What times the moves between tiers; None without."""
+        return self.pool.connector
+
+    @property
+    def tier_counts(self) -> Mapping[str, TierCounts] | None:
+        """What each tier was asked and has moved; None without."""
+        return self.pool.tier_counts
 
     @property
     def has_unfinished(self) -> bool:
@@ -140,6 +155,7 @@ class RequestTable:
         row.stamp = self._stamps
         row.counted_at_entry = self.processed_tokens
         self.waiting.append(row)
+        self.pool.await_turn(row)
 
     def _seat(self, row: Row) -> None:
         """Give an admitted request a row."""
@@ -183,6 +199,7 @@ class RequestTable:
 
     def _forget(self, row: Row) -> None:
         row.status = FINISHED
+        self.pool.forget(row)
         row.key = []
         del self.sequences[row.request.id]
 

@@ -24,8 +24,12 @@ class Row(Sequence):
         stamp: Grows with every entry into the queue.
         counted_at_entry: Prefill tokens that the engine had processed when it entered the queue.
         prefix: Tokens whose KV stood when its next prefill starts.
-        matched: Of those, found by the last match in the tree; never all of its tokens.
-        node: Node in which the last match ended.
+        matched: Found by the last match in the tree, on device or host; never all of its tokens.
+        node: Node in which the last match on the device ended.
+        on_device, host_hit, host_node: Tokens that the device had then, what the host had beyond them, and
+            where that ended.
+        looked_up, lookups: Tokens that the tree had when storage was last asked for the rest, and how often
+            it was asked again.
         filled: Tokens it had when it was last looked up (what priority preemption believes it needs).
         locked: Node up to which it protects the tree; None: nothing.
         protected: Tokens that belong to the tree; the rest, up to `committed`, is its own.
@@ -37,6 +41,11 @@ class Row(Sequence):
     key: list[Segment]
     node: RadixNode
     matched = 0
+    on_device = 0
+    host_hit = 0
+    host_node: RadixNode | None = None
+    looked_up = 0
+    lookups = 0
     prefix = 0
     filled = 0
     locked: RadixNode | None = None

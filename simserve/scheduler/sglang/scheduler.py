@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from simserve.kvcache.cache_plan import Load
 from simserve.scheduler.batch import Batch
 from simserve.scheduler.sequence import RUNNING
 from simserve.scheduler.sglang.observation import Observation
@@ -37,6 +38,9 @@ class SglangScheduler(DecodeStretch):
     # Its pool of tokens keeps what a sliding window no longer reads.
     keeps_windows = False
     own_cache = "radix"
+    # What the others say, HiCache does always: read ahead, and fetch whatever it finds.
+    tier_keys = ("tiers", "chunk_tokens", "load")
+    loads: ClassVar[tuple[Load, ...]] = ("layerwise", "blocking")
 
     def schedule(self, now_ns: int = 0) -> Batch | None:
         """Decide the next batch; None if nothing can run now.
@@ -46,7 +50,8 @@ class SglangScheduler(DecodeStretch):
         """
         self.preempted, self.failed, self.displaced = [], [], 0
         self.pool.evicted = 0
-        self.pool.tree.expire(now_ns)
+        self.expire(now_ns)
+        self.pool.begin_pass(self.sequences, now_ns)
         if len(self._micro_batches) > 1:
             self._turn = (self._turn + 1) % len(self._micro_batches)
             self._enter(self._micro_batches[self._turn])
@@ -57,6 +62,7 @@ class SglangScheduler(DecodeStretch):
             batch = self._form_decode()
         if self._last is not None:
             self._deferrals = self.config.prefill_decode_interval
+        self.pool.end_pass(batch)
         if self.observe:
             self.observation = Observation(self, batch)
         if batch is None:
@@ -72,13 +78,19 @@ class SglangScheduler(DecodeStretch):
             self._flying.append(self._entered)
         return batch
 
+    def expire(self, now_ns: int) -> None:
+        """Drop cached prefixes that are too old."""
+        self.pool.free += self.pool.tree.expire(now_ns)
+
     def idle(self) -> None:
         """Note that no request is left and nothing is in flight: the new-token ratio starts again."""
         self.ratio.reset()
 
     def wake_at(self, now_ns: int) -> int | None:
-        """Return None: no decision depends on time."""
-        return None
+        """Return when a cached prefix may expire, while anything is in flight, or something lands."""
+        expiry = self.pool.tree.expires_at() if self._in_flight else None
+        landing = self.pool.next_event(now_ns)
+        return landing if expiry is None else expiry if landing is None else min(expiry, landing)
 
     # -- the running batch ----------------------------------------------------------------------------------
 

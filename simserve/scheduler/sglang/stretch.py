@@ -7,7 +7,7 @@ overlap the last batch of a stretch can be one that leaves foreseen ends out.
 
 from __future__ import annotations
 
-from simserve.scheduler.batch import Batch, Forecast
+from simserve.scheduler.batch import Batch, Forecast, Usage
 from simserve.scheduler.sglang.results import Results
 from simserve.scheduler.sglang.row import Row
 
@@ -18,8 +18,8 @@ class DecodeStretch(Results):
     def horizon(self, owed: int = 0) -> int:
         """Return how many completions, each followed by a schedule, can pass with nothing to be seen."""
         decoders = self.decoders
-        if not self._is_steady():
-            return -owed
+        if not self._is_steady() or (owed and self.pool.awaits_time):
+            return -owed  # what has expired or landed by now goes first
         limit = decoders.next_end() - decoders.completed
         if limit + owed <= 0 or len(self._foreseen_ends()) == decoders.count:
             # The next batch leaves somebody out, or there will be none.
@@ -36,7 +36,7 @@ class DecodeStretch(Results):
             return False  # they take turns: pass by pass
         if self.config.attention_window is not None:
             return False  # what windows read is no line over the steps
-        if self._last is not None or self._deferrals or self.preempted:
+        if self._last is not None or self._deferrals or self.preempted or self.pool.moves_something:
             return False
         if self.waiting and (self._has_ended or not batch.full or self.config.preempts):
             return False
@@ -51,7 +51,7 @@ class DecodeStretch(Results):
     def _count_affordable(self, schedules: int) -> int:
         """Return how many of the coming decode steps find room, with all that can be evicted."""
         decoders, page = self.decoders, self.pool.page_size
-        available = self.pool.available // page
+        available = self.pool.steady_tokens(decoders.count) // page
         if available >= decoders.count * (schedules // page + 1):
             return schedules
         for index in range(schedules):
@@ -71,7 +71,7 @@ class DecodeStretch(Results):
         context = decoders.context_tokens(last) - sum([row.base + last + 1 for row in leaving])
         return Forecast([shape], decoders.count - len(leaving), context)
 
-    def advance(self, steps: int, owed: int = 0, used_blocks: list[int] | None = None) -> tuple[int, int]:
+    def advance(self, steps: int, owed: int = 0, usage: list[Usage] | None = None) -> tuple[Usage, Usage]:
         """Pass `steps` completions and `owed + steps` schedules at once, as `horizon` has promised."""
         decoders, pool = self.decoders, self.pool
         self.preempted = []
@@ -81,7 +81,8 @@ class DecodeStretch(Results):
         # What is left out with the last batch was in the ones before.
         thinned = decoders.next_end() + 1
         leaving = self._foreseen_ends() if begin <= thinned < begin + schedules else []
-        first = last = pool.used_pages
+        used = pool.used_pages
+        first = last = (used, pool.num_free_cached)
         for ordinal in range(begin, begin + schedules):
             if leaving and ordinal == thinned:
                 decoders.schedule(self.steps, ordinal - begin)
@@ -89,11 +90,12 @@ class DecodeStretch(Results):
                 self.batch.full = False
             pages = decoders.pages_needed(ordinal)
             pool.take_decode(decoders.count, pages)
-            last += pages
+            used += pages
+            last = (used, pool.num_free_cached)
             if ordinal == begin:
                 first = last
-            if used_blocks is not None:
-                used_blocks.append(last)
+            if usage is not None:
+                usage.append(last)
         passed = decoders.ordinal - begin
         decoders.schedule(self.steps + passed, schedules - passed)
         decoders.completed += steps

@@ -82,8 +82,8 @@ class CohortScheduler(StepwiseScheduler):
                     self._watched.pop(stream, None)
 
     def _is_prompted(self, stream: int) -> bool:
-        """Whether a prompt that is being prefilled has tokens of a stream."""
-        for sequence in self._partials:
+        """Whether a prompt that is being prefilled or loaded has tokens of a stream."""
+        for sequence in self._partials if self.tiers is None else [*self._partials, *self._list_holders()]:
             for segment in sequence.request.prompt:
                 if segment.stream == stream:
                     return True

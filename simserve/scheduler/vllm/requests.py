@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, ClassVar
 
+from simserve.errors import InputError
 from simserve.kvcache.block_pool import BlockPool
 from simserve.kvcache.grouped import GroupedCache
 from simserve.kvcache.paged import PagedCache
@@ -13,6 +14,8 @@ from simserve.kvcache.run_pool import RunPool
 from simserve.scheduler.batch import Batch
 from simserve.scheduler.config import SchedulerConfig
 from simserve.scheduler.sequence import FINISHED, PREEMPTED, RUNNING, WAITING, Sequence
+from simserve.scheduler.vllm.queues import WaitingQueues, make_queue
+from simserve.scheduler.vllm.remote_chunks import RemoteChunks
 from simserve.scheduler.waiting import FCFSQueue, PriorityQueue
 from simserve.workload.request import Request
 
@@ -29,6 +32,7 @@ class RequestTable:
         waiting: The queue of those without.
         sequences: All of them, by request id.
         pool, cache: The KV blocks, and who holds them.
+        tiers: What lies in the tiers behind them; None without any.
         steps: Steps scheduled so far.
     """
 
@@ -39,7 +43,9 @@ class RequestTable:
         self.config = config
         self.observe = observe
         self.running: list[Sequence] = []
-        self.waiting: FCFSQueue | PriorityQueue = FCFSQueue() if config.policy == "fcfs" else PriorityQueue()
+        self.tiers = _build_tiers(config)
+        self.waiting: FCFSQueue | PriorityQueue | WaitingQueues
+        self.waiting = make_queue(config.policy) if self.tiers is None else WaitingQueues(config.policy)
         self.sequences: dict[int, Sequence] = {}
         self.steps = 0
         # Batches scheduled and not completed, oldest first.
@@ -58,6 +64,8 @@ class RequestTable:
         self.cache.attach(sequence)
         self.sequences[request.id] = sequence
         self.waiting.push(sequence)
+        if self.tiers is not None:
+            self._prefetch(sequence)
         return sequence
 
     def abort(self, request_id: int) -> Sequence | None:
@@ -76,15 +84,27 @@ class RequestTable:
         """Return None: no decision of vLLM's depends on time."""
         return None
 
+    def expire(self, now_ns: int) -> None:
+        """Do nothing: vLLM's blocks have no age."""
+
     def idle(self) -> None:
         """Do nothing when no request is left."""
 
     def _end(self, sequence: Sequence) -> None:
-        self.cache.release(sequence)
+        if self.tiers is None or not self._leave_tiers(sequence):
+            self.cache.release(sequence)
         sequence.status = FINISHED
         sequence.keys = []
         sequence.key_spans = None
         del self.sequences[sequence.request.id]
+
+    def _prefetch(self, sequence: Sequence) -> None:
+        """Begin to prefetch for a request that has just come; see `RemoteLoads`."""
+        raise NotImplementedError
+
+    def _leave_tiers(self, sequence: Sequence) -> bool:
+        """Store what a request leaves; whether it keeps its blocks for now. See `RemoteLoads`."""
+        raise NotImplementedError
 
     # -- what routers, logs and checks ask for ----------------------------------------------------------
 
@@ -109,14 +129,32 @@ class RequestTable:
     @property
     def num_cached(self) -> int:
         """Distinct hashes in the prefix cache."""
-        return int(self.cache.count_cached(self.running))
+        return int(self.cache.count_cached(self._list_tables()))
+
+    def _list_tables(self) -> list[Sequence]:
+        """Return all who hold blocks."""
+        return self.running
 
     def check_integrity(self) -> None:
         """Check pool and tables: no block lost, none owned twice, references add up."""
-        self.cache.check_integrity(self.running)
+        self.cache.check_integrity(self._list_tables())
         for sequence in self.waiting:
             assert sequence.status in (WAITING, PREEMPTED), sequence
-            assert not sequence.tracked, sequence
+            # Only what is loaded for it gives one without a seat blocks.
+            assert self.tiers is not None or not sequence.computed, sequence
+            assert sequence.computed or not sequence.tracked, sequence
+
+
+def _build_tiers(config: SchedulerConfig) -> RemoteChunks | None:
+    plan = config.cache.tiers if config.cache is not None else None
+    if plan is None:
+        return None
+    if [group.window for group in config.kv_groups] != [None]:
+        raise InputError(
+            "kv_cache.tiers of kind 'vllm' keep whole prefixes, and this model's KV cache has groups of "
+            "sliding-window layers; expected disable_hybrid_kv_cache_manager: true, or no tiers"
+        )
+    return RemoteChunks(plan, config.block_size, shares_gpu=config.enable_prefix_caching)
 
 
 def _build_cache(config: SchedulerConfig, observe: bool) -> PagedCache | GroupedCache:

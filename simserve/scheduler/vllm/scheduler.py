@@ -8,11 +8,14 @@ pressure, a chunk ahead of a decoder in the running list) goes step by step thro
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+from simserve.kvcache.cache_plan import Load
 from simserve.kvcache.run_pool import RunPool
-from simserve.scheduler.batch import Batch, Forecast
+from simserve.scheduler.batch import Batch, Forecast, Usage
+from simserve.scheduler.vllm.admission import MEMORY, OTHER
 from simserve.scheduler.vllm.cohort import Cohort
 from simserve.scheduler.vllm.steady import SteadyScheduler
-from simserve.scheduler.vllm.stepwise import MEMORY, OTHER
 
 
 class VllmScheduler(SteadyScheduler):
@@ -24,6 +27,10 @@ class VllmScheduler(SteadyScheduler):
     completed a batch, and the decision that follows is as foreseeable as the rest.
     """
 
+    # What it reads of `kv_cache`, and how it can take in what tiers have: beside the steps, as vLLM's own
+    # OffloadingConnector, or before a step (whole, or layer by layer), as LMCache's connector.
+    tier_keys: ClassVar[tuple[str, ...]] = ("tiers", "chunk_tokens", "prefetch", "fetch", "load")
+    loads: ClassVar[tuple[Load, ...]] = ("async", "blocking", "layerwise")
     # The schedule of a stretch, counted from its first, in which foreseen ends thin the batch out; -1: none.
     _drop_at = -1
     # Sequences and sum of contexts in that schedule.
@@ -41,6 +48,8 @@ class VllmScheduler(SteadyScheduler):
         """
         self._drop_at = -1
         if self._partials or not self._steady or self.preempted:
+            return -owed
+        if self.tiers is not None and self.tiers.has_moves:
             return -owed
         if self.waiting and (owed or self.admission == OTHER):
             return -owed
@@ -146,26 +155,26 @@ class VllmScheduler(SteadyScheduler):
             shapes = [(cohort.count, cohort.context_at(cohort.ordinal)) for cohort in cohorts]
         return Forecast(shapes, -1, -1)
 
-    def advance(self, steps: int, owed: int = 0, used_blocks: list[int] | None = None) -> tuple[int, int]:
+    def advance(self, steps: int, owed: int = 0, usage: list[Usage] | None = None) -> tuple[Usage, Usage]:
         """Pass `steps` completions and `owed + steps` schedules at once, as `horizon` has promised.
 
         Args:
             steps: Completions.
             owed: 1 if a schedule comes before the first of them.
-            used_blocks: If given, the blocks in use after each of the schedules are appended.
+            usage: If given, that after each of the schedules is appended.
 
         Returns:
-            Blocks in use after the first and after the last of the schedules.
+            The usage after the first and after the last of the schedules.
         """
         cohort = self._ready
         self.preempted = []
-        if not self._consecutive or used_blocks is not None or self._watched or self.observe:
-            return self._advance_in_turns(steps, owed, used_blocks)
+        if not self._consecutive or usage is not None or self._watched or self.observe:
+            return self._advance_in_turns(steps, owed, usage)
         assert cohort is not None
         schedules = steps + owed
         depth = self._complete_silently(steps) + owed
         cohort.completed += steps
-        # Blocks are only counted here, so they can be taken in one go.
+        # Blocks are only counted here, so those of all schedules but the first can be taken in one go.
         buckets, size = cohort.buckets, cohort.block_size
         begin = cohort.ordinal
         cohort.ordinal = end = begin + schedules
@@ -187,9 +196,12 @@ class VllmScheduler(SteadyScheduler):
             first = first if plain else thinned
         pool = self.pool
         used = pool.num_blocks - 1 - pool.num_free
-        if taken:
-            assert isinstance(pool, RunPool)
-            pool.take(taken)
+        assert isinstance(pool, RunPool)
+        if first:
+            pool.take(first)
+        cached = pool.num_free_cached
+        if taken > first:
+            pool.take(taken - first)
         step = self.steps - begin
         flying = self._in_flight
         for ordinal in range(end - depth if depth < schedules else begin, end):
@@ -199,7 +211,7 @@ class VllmScheduler(SteadyScheduler):
             flying.append(batch)
         self.steps += schedules
         self._drop_at = max(-1, self._drop_at - schedules)
-        return used + first, used + taken
+        return (used + first, cached), (used + taken, pool.num_free_cached)
 
     def _complete_silently(self, steps: int) -> int:
         """Take the outputs of the oldest batches, as many as are in flight; returns how many those were."""
@@ -211,13 +223,13 @@ class VllmScheduler(SteadyScheduler):
                 self._complete_entries(batch)
         return depth
 
-    def _advance_in_turns(self, steps: int, owed: int, used_blocks: list[int] | None) -> tuple[int, int]:
+    def _advance_in_turns(self, steps: int, owed: int, usage: list[Usage] | None) -> tuple[Usage, Usage]:
         """The same for cohorts in turn, and for blocks that are tracked one by one."""
         cohorts = [self._ready] if self._consecutive else [batch.cohort for batch in self._in_flight]
         depth = self._complete_silently(steps) + owed
         schedules = steps + owed
         usable = self.pool.num_blocks - 1
-        used = []
+        held = []
         for index in range(schedules):
             cohort = cohorts[index % len(cohorts)]
             assert cohort is not None
@@ -226,7 +238,7 @@ class VllmScheduler(SteadyScheduler):
                 cohort.drop_foreseen(ordinal - self._lag + 1)
             if self._watched or cohort.buckets[ordinal % cohort.block_size]:
                 self._take_blocks(cohort, ordinal)
-            used.append(usable - self.pool.num_free)
+            held.append((usable - self.pool.num_free, self.pool.num_free_cached))
             cohort.ordinal = ordinal + 1
             if cohort.steps is not None:
                 cohort.steps.append(self.steps + index)
@@ -235,8 +247,8 @@ class VllmScheduler(SteadyScheduler):
                 batch.cohort = cohort
                 batch.ordinal = ordinal
                 self._in_flight.append(batch)
-        if used_blocks is not None:
-            used_blocks += used
+        if usage is not None:
+            usage += held
         if self._consecutive and cohorts[0] is not None:
             cohorts[0].completed += steps
         elif not self._consecutive:
@@ -244,4 +256,4 @@ class VllmScheduler(SteadyScheduler):
                 batch.cohort.completed = batch.ordinal  # type: ignore[union-attr]
         self.steps += schedules
         self._drop_at = max(-1, self._drop_at - schedules)
-        return used[0], used[-1]
+        return held[0], held[-1]

@@ -6,10 +6,10 @@ from simserve.cost.timer import Chunk
 from simserve.kvcache.run_pool import RunPool
 from simserve.scheduler.batch import Batch, Entry
 from simserve.scheduler.sequence import RUNNING
+from simserve.scheduler.vllm.admission import EMPTY, OTHER
 from simserve.scheduler.vllm.cohort import Cohort
 from simserve.scheduler.vllm.observation import Observation
 from simserve.scheduler.vllm.steady_outputs import SteadyOutputs
-from simserve.scheduler.vllm.stepwise import EMPTY, OTHER
 
 
 class SteadyScheduler(SteadyOutputs):
@@ -19,13 +19,18 @@ class SteadyScheduler(SteadyOutputs):
 
     def schedule(self, now_ns: int = 0) -> Batch | None:
         """Decide the next step, as `StepwiseScheduler.schedule` does."""
-        if self._steady:
-            if self._fits_aggregate():
-                return self._schedule_steady()
-            self._leave_aggregate()
-        batch = super().schedule()
-        if batch is not None and self._can_jump and not self.preempted:
-            self._enter_aggregate(batch)
+        if self.tiers is not None:
+            self._begin_decision(now_ns)
+        if self._steady and self._fits_aggregate():
+            batch = self._schedule_steady()
+        else:
+            if self._steady:
+                self._leave_aggregate()
+            batch = self._decide_one_by_one()
+            if batch is not None and self._can_jump and not self.preempted:
+                self._enter_aggregate(batch)
+        if self.tiers is not None:
+            self._end_decision(batch)
         return batch
 
     def _fits_aggregate(self) -> bool:

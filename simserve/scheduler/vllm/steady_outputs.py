@@ -74,7 +74,7 @@ class SteadyOutputs(CohortScheduler):
             sequence.close_tenure(batch.step, sequence.known - sequence.join_tokens - 1)
         self._part(sequence)
         self.running.remove(sequence)
-        if sequence.shared_limit:
+        if sequence.shared_limit or self.tiers is not None:
             self._end(sequence)
             return
         # The same for blocks that nobody shares.

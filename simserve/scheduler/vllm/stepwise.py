@@ -6,21 +6,16 @@ it knows. Rules 1 to 16 of vLLM 0.19.0's decision logs (`docs/background/vllm-sc
 
 from __future__ import annotations
 
-from typing import Any
-
 from simserve.cost.timer import Chunk
-from simserve.kvcache.paged import NO_HITS
 from simserve.scheduler.batch import Batch, Entry
 from simserve.scheduler.config import SchedulerConfig
-from simserve.scheduler.sequence import PREEMPTED, RUNNING, Sequence
+from simserve.scheduler.sequence import PREEMPTED, Sequence
+from simserve.scheduler.vllm.admission import OTHER
+from simserve.scheduler.vllm.loading import LoadingScheduler
 from simserve.scheduler.vllm.observation import Observation
-from simserve.scheduler.vllm.outputs import OutputScheduler
-
-# Why admission stopped in the last schedule(); decides for how long that holds.
-EMPTY, SEATS, MEMORY, OTHER = range(4)
 
 
-class StepwiseScheduler(OutputScheduler):
+class StepwiseScheduler(LoadingScheduler):
     """`schedule()` picks the next batch, `complete(batch)` takes its outputs; several may be in flight.
 
     Args:
@@ -36,21 +31,21 @@ class StepwiseScheduler(OutputScheduler):
         super().__init__(config, observe=observe)
         self.preempted: list[Sequence] = []
         self.observation: Observation | None = None
-        self.admission = EMPTY
-        # The head of the queue that found no room, how much was free, and the stream of its first miss.
-        self._blocked: Sequence | None = None
-        self._blocked_free = 0
-        self.blocked_stream: int | None = None
-        speculative = config.speculative
-        self._lookahead = speculative.lookahead_tokens if speculative else 0
         windows = [group.window for group in config.kv_groups if group.window]
         self._window = min(windows) if windows else None
-        self._admissions = 0
 
     # -- one step ---------------------------------------------------------------------------------------
 
     def schedule(self, now_ns: int = 0) -> Batch | None:
         """Decide the next step: running sequences first, then, if nobody was preempted, the waiting ones."""
+        if self.tiers is not None:
+            self._begin_decision(now_ns)
+        batch = self._decide_one_by_one()
+        if self.tiers is not None:
+            self._end_decision(batch)
+        return batch
+
+    def _decide_one_by_one(self) -> Batch | None:
         batch = Batch(self.steps)
         batch.entries, batch.chunks = [], []
         self.preempted = []
@@ -105,73 +100,6 @@ class StepwiseScheduler(OutputScheduler):
             want = config.long_prefill_token_threshold
         return min(want, budget, config.max_model_len - 1 - sequence.computed)
 
-    def _schedule_waiting(self, batch: Batch, budget: int) -> None:
-        config = self.config
-        while self.waiting:
-            if budget <= 0:
-                return
-            if len(self.running) >= config.max_num_seqs:
-                self.admission = SEATS
-                return
-            sequence = self.waiting.head()
-            if sequence is self._blocked and self._is_still_blocked():
-                self.admission = MEMORY
-                return
-            known = sequence.known
-            hits, hit_tokens = self._lookup(sequence) if sequence.shared_limit else (NO_HITS, 0)
-            want = known - hit_tokens
-            if 0 < config.long_prefill_token_threshold < want:
-                want = config.long_prefill_token_threshold
-            if want > budget:
-                if not config.enable_chunked_prefill:
-                    return
-                want = budget
-            whole = min(known, config.max_model_len) if config.scheduler_reserve_full_isl else 0
-            if not self.cache.admit(sequence, hits, hit_tokens, hit_tokens + want, whole):
-                self._block(sequence, hits)
-                return
-            self.waiting.pop_head()
-            self._seat(sequence, hit_tokens, batch)
-            batch.entries.append(Entry(sequence, want, hit_tokens, 0))
-            budget -= want
-        self.admission = EMPTY
-
-    def _block(self, sequence: Sequence, hits: Any) -> None:
-        """Remember that the head of the queue found no room, and what could change that.
-
-        Without the gate on whole prompts a smaller budget could: then a smaller chunk is asked for.
-        """
-        self.admission = MEMORY
-        self._blocked = sequence if self.config.scheduler_reserve_full_isl else None
-        self._blocked_free = self.pool.num_free
-        self.cache.await_hit(sequence, hits)
-        self.blocked_stream = self.cache.missed_stream(sequence, hits)
-
-    def _is_still_blocked(self) -> bool:
-        """Whether the head finds no room again: no more is free, and it hits no more than before."""
-        pool = self.pool
-        return pool.num_free <= self._blocked_free and not pool.awaited_published
-
-    def _seat(self, sequence: Sequence, hit_tokens: int, batch: Batch) -> None:
-        """Move an admitted sequence to the running list."""
-        if batch.observed:
-            batch.observed.admit(sequence)
-        sequence.status = RUNNING
-        sequence.computed = hit_tokens
-        sequence.tenure_start = self.steps
-        sequence.tenure_hit = hit_tokens
-        if sequence.cached_tokens < 0:
-            sequence.cached_tokens = hit_tokens
-            sequence.first_step = self.steps
-        else:
-            sequence.join_step = -1
-            assert sequence.spans is not None
-            _, first, _, _ = sequence.spans[-1]
-            sequence.spans[-1] = ("preempted", first, self.steps - 1, 0)
-        self._admissions += 1
-        sequence.order = self._admissions
-        self.running.append(sequence)
-
     # -- preemption by recompute ------------------------------------------------------------------------
 
     def _choose_victim(self) -> Sequence:
@@ -193,6 +121,8 @@ class StepwiseScheduler(OutputScheduler):
         return scheduled
 
     def _recompute_later(self, victim: Sequence) -> None:
+        if self.tiers is not None:
+            self.tiers.store(victim, min(victim.computed, victim.known))
         self.cache.evict_all(victim)
         victim.close_tenure(self.steps - 1, victim.computed - victim.join_tokens)
         assert victim.spans is not None

@@ -1,0 +1,122 @@
+"""*Cluster*: a run's instances as a graph in the colours of their load, and a map of them over time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from dashboard.folders import roots
+from dashboard.plots import format_figure, offer_csv, page, percent, show_figure, show_metrics
+from dashboard.run_choice import choose_run
+from dashboard.run_view import open_run
+from simserve import (
+    ClusterLoad,
+    SimserveError,
+    cluster_graph,
+    draw_cluster,
+    draw_load,
+    load_scenario,
+    measure_load,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MEASURES = ("busy share", "KV use", "running", "waiting", "tokens/s")
+# Cells of the map, and into how many intervals the run is cut at most.
+_MOST_CELLS, _MOST_INTERVALS = 20_000, 200
+
+
+@page
+def show() -> None:
+    """Show the page."""
+    st.title("Cluster")
+    folder = choose_run()
+    if folder is None:
+        return
+    run = open_run(folder)
+    if not run.instances:
+        st.warning(
+            "No step ran in this run, so no instance had any load. The page *Result* says why.",
+            icon=":material/hub:",
+        )
+        return
+    _show_figures(run.summary["pools"], _load(str(folder), _stamp(folder)))
+    _show_load(folder)
+
+
+def load_frame(load: ClusterLoad) -> pd.DataFrame:
+    """Return a row for each instance and interval, with all measures."""
+    import numpy as np
+    import pandas as pd
+
+    count, intervals = len(load.instances), len(load.edges_s) - 1
+    columns: dict[str, Any] = {
+        "instance": np.repeat(load.instances, intervals),
+        "begin_s": np.tile(load.edges_s[:-1], count),
+        "end_s": np.tile(load.edges_s[1:], count),
+    }
+    return pd.DataFrame(columns | {name: load.values[name].ravel() for name in MEASURES})
+
+
+@st.cache_resource(max_entries=12, show_spinner="Measuring the load")
+def _load(folder: str, stamp: int) -> ClusterLoad:
+    run = open_run(Path(folder))
+    count = sum(len(pool["instances"]) for pool in run.summary["pools"])
+    return measure_load(run, max(1, min(_MOST_INTERVALS, _MOST_CELLS // max(count, 1))))
+
+
+@st.cache_resource(max_entries=12, show_spinner=False)
+def _graph(folder: str, stamp: int) -> Any:
+    path = str(Path(folder) / "scenario.yaml")
+    return cluster_graph(load_scenario(path, allow_imports=False, allow_files=roots()))
+
+
+def _stamp(folder: Path) -> int:
+    return (folder / "summary.json").stat().st_mtime_ns
+
+
+def _show_figures(pools: list[dict[str, Any]], load: ClusterLoad) -> None:
+    busy = load.values["busy share"].mean(axis=1)
+    least, most = load.instances[int(busy.argmin())], load.instances[int(busy.argmax())]
+    gpus: Counter[str] = Counter()
+    for pool in pools:
+        gpus[pool["hardware"]] += pool["accelerators"]
+    hardware = ", ".join(f"{count:,} x {name}" for name, count in gpus.items())
+    waiting = float(load.values["waiting"].max())
+    show_metrics(
+        [
+            ("Instances", f"{len(load.instances):,}", hardware, "gray"),
+            ("Busy, mean", percent(float(busy.mean())), "of the run", "gray"),
+            ("Busy, least and most", f"{busy.min():.0%} – {busy.max():.0%}",
+             f"instances {least} and {most}", "gray"),
+            ("Queue, longest", format_figure(int(waiting)), "waiting at one instance", "gray"),
+        ]
+    )  # fmt: skip
+
+
+@st.fragment
+def _show_load(folder: Path) -> None:
+    """Show graph and map; choosing a measure or a moment runs this part of the page alone."""
+    load = _load(str(folder), _stamp(folder))
+    measure = st.segmented_control(
+        "Colour", MEASURES, default=MEASURES[0], key="measure", bind="query-params"
+    )
+    measure = measure or MEASURES[0]
+    intervals = len(load.edges_s) - 1
+    at = st.slider(
+        "Moment, % of the run", 0.0, 100.0, 50.0, 0.5, key="at", bind="query-params",
+        help=f"The run is cut into {intervals} intervals; the graph shows one, the map marks it.",
+    )  # fmt: skip
+    interval = min(int(at / 100 * intervals), intervals - 1)
+    try:
+        graph = _graph(str(folder), _stamp(folder))
+    except SimserveError as error:
+        st.warning(f"The graph cannot be drawn: {error}", icon=":material/warning:")
+    else:
+        show_figure(draw_cluster(graph, load, measure, interval), "cluster")
+    show_figure(draw_load(load, measure, interval), "cluster-load")
+    offer_csv(lambda: load_frame(load), "cluster-load")

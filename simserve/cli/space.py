@@ -1,0 +1,68 @@
+"""The space that `recommend` searches: what was asked for, and what is taken where nothing was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from simserve.errors import InputError
+
+if TYPE_CHECKING:
+    from simserve.scenario.schema import Scenario
+
+Axes = dict[str, list[Any]]
+HARDWARE, RANKS = "hardware", "engine.tensor_parallel_size"
+# Within a node of eight, the usual size; ranks that a model cannot be split into are out with the reason.
+_RANKS = (1, 2, 4, 8)
+
+
+def read_axes(given: Mapping[str, str | None], others: Sequence[str]) -> Axes:
+    """Return the axes: keys and their values.
+
+    Args:
+        given: Values separated by commas, by key; None where there are none.
+        others: `KEY=A,B,...` each.
+
+    Raises:
+        InputError: If an axis has no values, or stands twice.
+    """
+    texts = [f"{key}={values}" for key, values in given.items() if values is not None]
+    axes: Axes = {}
+    for text in (*texts, *others):
+        key, equals, values = (part.strip() for part in text.partition("="))
+        key = key.removeprefix("pools.0.")
+        found = [_read_value(part.strip()) for part in values.split(",") if part.strip()]
+        if not equals or not key or not found:
+            raise InputError(f"--axis {text}: expected KEY=A,B,..., such as engine.max_num_seqs=64,256")
+        if key in axes:
+            raise InputError(f"--axis {text}: {key} stands twice")
+        axes[key] = found
+    return axes
+
+
+def fill_space(axes: Axes, prices: Mapping[str, float], scenario: Scenario) -> Axes:
+    """Return the axes with what is taken where nothing was asked for.
+
+    Without accelerators: those that have a price, else the scenario's own. Without ranks: 1, 2, 4 and 8. With
+    several pools: nothing, since their product soon is large.
+    """
+    if len(scenario.pools) > 1:
+        return dict(axes)
+    hardware = axes.get(HARDWARE) or [*prices] or [scenario.pools[0].hardware]
+    return {HARDWARE: hardware, RANKS: axes.get(RANKS) or [*_RANKS], **axes}
+
+
+def describe_space(axes: Axes) -> str:
+    """Return the axes and how many configurations they make, in words."""
+    total = 1
+    for values in axes.values():
+        total *= len(values)
+    parts = (f"{key.rpartition('.')[2]} {', '.join(map(str, values))}" for key, values in axes.items())
+    counted = "1 configuration" if total == 1 else f"{total:,} configurations"
+    return f"{counted}: {'; '.join(parts) or 'the scenario as it is'}"
+
+
+def _read_value(text: str) -> Any:
+    from simserve.scenario.yaml_text import read_scalar
+
+    return read_scalar(text)

@@ -1,0 +1,141 @@
+"""Pictures of latencies: their distributions, and how they change over the run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simserve.report.figure_style import (
+    BAD,
+    FAIR,
+    MOST_POINTS,
+    MUTED,
+    PLAIN,
+    SERIES_COLORS,
+    Window,
+    color_of,
+    inside,
+    stack_panels,
+    targets_of,
+)
+from simserve.report.run_folder import Floats, RunFolder
+from simserve.report.thinning import binned_percentiles, thin_distribution, thin_series
+from simserve.report.token_times import gap_counts
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+LATENCIES = ("ttft", "tpot", "itl", "e2el")
+# Intervals of time that have percentiles of their own.
+_INTERVALS = 120
+# Share of a distribution that is in sight.
+_SHOWN = 0.998
+# Requests that an interval has on average, so that its p90 says something.
+_REQUESTS = 20
+_SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "longest": 1.0}
+
+
+def latency_distributions(run: RunFolder) -> go.Figure:
+    """Draw the distributions of TTFT, TPOT, ITL and E2EL of completed requests, with their targets."""
+    from plotly.subplots import make_subplots
+
+    titles = [f"{name.upper()}, s" for name in LATENCIES]
+    figure = make_subplots(rows=1, cols=4, subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.03)
+    targets = targets_of(run)
+    for column, name in enumerate(LATENCIES, start=1):
+        x, y = distribution_of(run, name, MOST_POINTS // 40)
+        look = {"name": name.upper(), "showlegend": False, "line": {"color": PLAIN}}
+        figure.add_scatter(x=x, y=y, mode="lines", **look, row=1, col=column)
+        if len(x):
+            # The longest of all would leave the rest no room; a double click shows them.
+            most = max(float(np.interp(_SHOWN, y, x)), targets.get(name, 0.0)) * 1.1
+            figure.update_xaxes(range=[0, most], row=1, col=column)
+        if name in targets and len(x):
+            share = float(np.interp(targets[name], x, y, left=0.0))
+            figure.add_vline(
+                x=targets[name], line={"color": color_of(share), "dash": "dot"}, row=1, col=column,
+                annotation={"text": f"{share:.1%} within", "font": {"color": color_of(share)}},
+            )  # fmt: skip
+    figure.update_yaxes(tickformat=".0%", range=[0, 1.02])
+    return figure.update_layout(title="Latencies: share of requests (gaps) that are no longer", height=460)
+
+
+def distribution_of(run: RunFolder, latency: str, most: int) -> tuple[Floats, Floats]:
+    """Return the points of the cumulative distribution of a latency of completed requests.
+
+    Args:
+        run: The folder of a run.
+        latency: "ttft", "tpot", "itl" or "e2el".
+        most: Points to return.
+
+    Returns:
+        Seconds, and the share of requests (for ITL of gaps between tokens) that took no longer.
+    """
+    if latency == "itl":
+        values, counts, _ = gap_counts(run)
+        return thin_distribution(values, most, counts)
+    values = run.requests[f"{latency}_s"][run.requests["status"] == "completed"]
+    return thin_distribution(values[~np.isnan(values)], most)
+
+
+def latencies_over_time(run: RunFolder, window: Window = None) -> go.Figure:
+    """Draw each request's TTFT, TPOT and E2EL at the moment it was sent, and percentiles of ITL over time."""
+    titles = [f"{name.upper()}, s" for name in LATENCIES]
+    figure = stack_panels(titles, window, 900)
+    targets = targets_of(run)
+    for row, name in enumerate(LATENCIES, start=1):
+        if name == "itl":
+            _add_gaps(figure, run, window, row)
+        else:
+            _add_points(figure, run, name, targets.get(name), window, row)
+    figure.update_yaxes(rangemode="tozero")
+    legend = {"orientation": "h", "y": 1.06, "x": 1, "xanchor": "right"}
+    return figure.update_layout(
+        title="Latencies over time, of requests by when they were sent", legend=legend
+    )
+
+
+def _add_points(
+    figure: go.Figure, run: RunFolder, name: str, target_s: float | None, window: Window, row: int
+) -> None:
+    """Add a point a request, those over the target in another colour, and the p90 over time."""
+    sent_s, values = run.requests["arrival_s"], run.requests[f"{name}_s"]
+    known = np.flatnonzero(~np.isnan(values) & inside(sent_s, window))
+    known = known[np.argsort(sent_s[known], kind="stable")]
+    x, y = thin_series(sent_s[known], values[known], MOST_POINTS // 4)
+    over = y > (np.inf if target_s is None else target_s)
+    for label, chosen, color in (("request", ~over, PLAIN), ("request over its target", over, BAD)):
+        figure.add_scatter(
+            x=x[chosen], y=y[chosen], mode="markers", marker={"size": 3, "color": color, "opacity": 0.6},
+            name=label, legendgroup=label, showlegend=row == 1 and bool(chosen.any()), row=row, col=1,
+        )  # fmt: skip
+    if target_s is not None:
+        figure.add_hline(y=target_s, line={"color": BAD, "dash": "dot", "width": 1}, row=row, col=1)
+    edges = _edges(sent_s[known], window, min(max(len(known) // _REQUESTS, 1), _INTERVALS))
+    (p90,) = binned_percentiles(sent_s[known], values[known], edges, [0.9])
+    figure.add_scatter(
+        x=edges[:-1], y=p90, mode="lines", line={"color": FAIR, "width": 2, "shape": "hv"}, name="p90",
+        legendgroup="p90", showlegend=row == 1, row=row, col=1,
+    )  # fmt: skip
+
+
+def _add_gaps(figure: go.Figure, run: RunFolder, window: Window, row: int) -> None:
+    """Add the percentiles of the gaps between tokens that ended in each interval."""
+    values, counts, ends_s = gap_counts(run)
+    chosen = inside(ends_s, window)
+    edges = _edges(ends_s[chosen], window, _INTERVALS)
+    found = binned_percentiles(
+        ends_s[chosen], values[chosen], edges, list(_SHARES.values()), counts=counts[chosen]
+    )
+    colors = dict(zip(_SHARES, (SERIES_COLORS[2], FAIR, BAD, MUTED), strict=True))
+    for name, line in zip(_SHARES, found, strict=True):
+        figure.add_scatter(
+            x=edges[:-1], y=line, mode="lines", line={"color": colors[name], "width": 1.5, "shape": "hv"},
+            name=name, legendgroup=name, showlegend=name != "p90", row=row, col=1,
+        )  # fmt: skip
+
+
+def _edges(times_s: Floats, window: Window, intervals: int) -> Floats:
+    begin, end = window or (0.0, float(times_s.max(initial=0.0)))
+    return np.linspace(begin, max(end, begin + 1e-9), intervals + 1)
