@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Points of all curves of one picture together.
 MOST_POINTS = 20_000
+# Share of a distribution that is in sight; a double click shows all of it.
+_SHOWN = 0.998
 _LATENCIES = ("ttft", "tpot", "itl", "e2el")
 # What stands first in the table of differences; all other figures come after it.
 _FIRST = (
@@ -33,15 +35,19 @@ def overlay_latencies(runs: Mapping[str, RunFolder], slo: Mapping[str, Any]) -> 
     titles = [f"{name.upper()}, s" for name in _LATENCIES]
     figure = make_subplots(rows=1, cols=4, subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.03)
     most = MOST_POINTS // (4 * len(runs))
+    reach = dict.fromkeys(_LATENCIES, 0.0)
     for number, (label, run) in enumerate(runs.items()):
         for column, name in enumerate(_LATENCIES, start=1):
             x, y = distribution_of(run, name, min(most, 500))
+            reach[name] = max(reach[name], float(np.interp(_SHOWN, y, x)) if len(x) else 0.0)
             figure.add_scatter(
                 x=x, y=y, mode="lines", name=label, legendgroup=label, showlegend=column == 1,
                 line={"color": COLORS[number]}, row=1, col=column,
             )  # fmt: skip
     for column, name in enumerate(_LATENCIES, start=1):
-        if slo.get(f"{name}_s") is not None:
+        target_s = slo.get(f"{name}_s")
+        figure.update_xaxes(range=[0, max(reach[name], target_s or 0.0) * 1.1], row=1, col=column)
+        if target_s is not None:
             figure.add_vline(x=slo[f"{name}_s"], line_dash="dot", line_color="#d1495b", row=1, col=column)
     figure.update_yaxes(tickformat=".0%", range=[0, 1.02])
     legend = {"orientation": "h", "y": -0.15}

@@ -27,7 +27,7 @@ PICTURES = {
 }
 # Pictures that can be of a part of the run.
 _OVER_TIME = ("latencies_over_time", "load_over_time", "request_lives")
-_STATISTICS = ("mean", "median", "std", "p90", "p95", "p99")
+_STATISTICS = ("mean", "median", "p90", "p95", "p99")
 _LATENCIES = ("ttft", "tpot", "itl", "e2el")
 
 
@@ -188,7 +188,7 @@ def _show_figures(summary: Mapping[str, Any], slo: Mapping[str, Any]) -> None:
 
 
 def _show_more(run: RunFolder, key: str) -> None:
-    left, right = st.columns([1, 1.3], gap="medium")
+    left, right = st.columns([1, 1.2], gap="medium")
     with left:
         st.caption("Latencies of completed requests, ms")
         show_small_table(latency_frame(run.summary), f"{key}-latencies")

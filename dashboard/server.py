@@ -1,26 +1,22 @@
-"""The dashboard's process: Streamlit, which loads what the pages need beside its own start."""
+"""The dashboard's process: Streamlit, with what the pages need loaded before the first is asked for."""
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
-from threading import Thread
 
-# What opening a result would import first: over a second of a cold start.
+# What opening a result would import: a second that is better spent before there is a page to wait for. Not in
+# a thread beside Streamlit's start, which imports pandas too.
 _NEEDED = ("pandas", "pyarrow.parquet", "plotly.graph_objects", "plotly.subplots", "simserve.simulation")
 
 
 def main() -> None:
     """Serve the dashboard; the arguments are Streamlit's."""
-    Thread(target=_load, daemon=True).start()
+    for name in _NEEDED:
+        import_module(name)
     from streamlit.web.cli import main as serve
 
     serve(sys.argv[1:], prog_name="streamlit")
-
-
-def _load() -> None:
-    for name in _NEEDED:
-        import_module(name)
 
 
 if __name__ == "__main__":

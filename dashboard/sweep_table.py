@@ -79,7 +79,9 @@ def draw_heat(table: pd.DataFrame, across: str, down: str, figure_name: str) -> 
         texttemplate="%{z:.4~g}", colorscale="Cividis", colorbar={"title": None},
     )  # fmt: skip
     figure = go.Figure(heat).update_xaxes(title_text=across, type="category")
-    return figure.update_yaxes(title_text=down, type="category").update_layout(title=figure_name, height=420)
+    return figure.update_yaxes(title_text=down, type="category").update_layout(
+        title=f"{figure_name}, the mean over everything else", height=420
+    )
 
 
 def bases_of(table: pd.DataFrame) -> dict[str, str | None]:
@@ -115,7 +117,8 @@ def draw_tradeoff(
     Args:
         table: The points that have results.
         latency, throughput: Columns.
-        line_of: The axis.
+        line_of: The axis whose values have colours. A curve runs along another, the one that is a rate if
+            there is one, for each setting of all others.
         target: Of the latency, ms; points above it are drawn hollow.
         per: What throughput is related to: a label, and the column that it is divided by.
     """
@@ -127,15 +130,20 @@ def draw_tradeoff(
     rate = rate if column is None else rate / known[column].to_numpy(float)
     known = known.assign(_rate=rate)
     figure = go.Figure()
+    axes = axes_of(table)
+    along = _along(known, [name for name in axes if name != line_of])
+    fixed = [name for name in axes if name not in (line_of, along)]
     for number, (value, part) in enumerate(known.groupby(line_of, sort=False)):
-        rows = part.sort_values("_rate")
-        late = rows[latency].to_numpy(float) > (np.inf if target is None else target)
-        marker = {"size": 9, "symbol": np.where(late, "circle-open", "circle").tolist()}
-        figure.add_scatter(
-            x=rows["_rate"], y=rows[latency], mode="lines+markers", name=f"{value}", marker=marker,
-            customdata=rows["identity"], line={"color": COLORS[number % len(COLORS)]},
-            hovertemplate="%{x:.4~g}, %{y:.4~g}<extra>%{fullData.name}</extra>",
-        )  # fmt: skip
+        color = {"color": COLORS[number % len(COLORS)]}
+        for place, (_, rows) in enumerate(part.groupby([*fixed, "seed"], sort=False, dropna=False)):
+            rows = rows.sort_values(along) if along else rows.sort_values("_rate")
+            late = rows[latency].to_numpy(float) > (np.inf if target is None else target)
+            figure.add_scatter(
+                x=rows["_rate"], y=rows[latency], mode="lines+markers", name=f"{value}", line=color,
+                marker={"size": 9, "symbol": np.where(late, "circle-open", "circle").tolist()},
+                legendgroup=f"{value}", showlegend=not place, customdata=rows["identity"],
+                text=_settings(rows, axes), hovertemplate="%{text}<br>%{x:.4~g}, %{y:.4~g}<extra></extra>",
+            )  # fmt: skip
     front = best_points(known[latency].to_numpy(float), rate)
     figure.add_scatter(
         x=rate[front], y=known[latency].to_numpy()[front], mode="lines+markers", name="Pareto front",
@@ -150,3 +158,18 @@ def draw_tradeoff(
     legend = {"title": {"text": line_of.rpartition(".")[2]}}
     heading = "Throughput against latency; click a point to see its run"
     return figure.update_layout(title=heading, height=480, legend=legend, clickmode="event+select")
+
+
+def _along(table: pd.DataFrame, axes: list[str]) -> str | None:
+    """Return the axis that curves run along: a rate, else the one with the most numbers; None without any."""
+    numbers = table[axes].select_dtypes("number").columns
+    rates = [name for name in numbers if "rate" in name]
+    return next(iter(rates or sorted(numbers, key=lambda name: -table[name].nunique())), None)
+
+
+def _settings(rows: pd.DataFrame, axes: list[str]) -> list[str]:
+    short = [name.rpartition(".")[2] for name in axes]
+    return [
+        "<br>".join(f"{name}: {value}" for name, value in zip(short, values, strict=True))
+        for values in rows[axes].itertuples(index=False)
+    ]

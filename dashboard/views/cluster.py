@@ -34,7 +34,7 @@ _MOST_CELLS, _MOST_INTERVALS = 20_000, 200
 def show() -> None:
     """Show the page."""
     st.title("Cluster")
-    folder = choose_run()
+    folder = choose_run("cluster")
     if folder is None:
         return
     run = open_run(folder)
@@ -91,7 +91,7 @@ def _show_figures(pools: list[dict[str, Any]], load: ClusterLoad) -> None:
         [
             ("Instances", f"{len(load.instances):,}", hardware, "gray"),
             ("Busy, mean", percent(float(busy.mean())), "of the run", "gray"),
-            ("Busy, least and most", f"{busy.min():.0%} – {busy.max():.0%}",
+            ("Busy, least and most", f"{busy.min() * 100:.0f} – {busy.max() * 100:.0f} %",
              f"instances {least} and {most}", "gray"),
             ("Queue, longest", format_figure(int(waiting)), "waiting at one instance", "gray"),
         ]
@@ -102,12 +102,13 @@ def _show_figures(pools: list[dict[str, Any]], load: ClusterLoad) -> None:
 def _show_load(folder: Path) -> None:
     """Show graph and map; choosing a measure or a moment runs this part of the page alone."""
     load = _load(str(folder), _stamp(folder))
-    measure = st.segmented_control(
+    left, right = st.columns(2)
+    measure = left.segmented_control(
         "Colour", MEASURES, default=MEASURES[0], key="measure", bind="query-params"
     )
     measure = measure or MEASURES[0]
     intervals = len(load.edges_s) - 1
-    at = st.slider(
+    at = right.slider(
         "Moment, % of the run", 0.0, 100.0, 50.0, 0.5, key="at", bind="query-params",
         help=f"The run is cut into {intervals} intervals; the graph shows one, the map marks it.",
     )  # fmt: skip

@@ -26,7 +26,7 @@ _MOST_ROWS = 12
 def show() -> None:
     """Show the page."""
     st.title("Memory")
-    folder = choose_run()
+    folder = choose_run("memory")
     if folder is None:
         return
     run = open_run(folder)

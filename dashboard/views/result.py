@@ -13,6 +13,6 @@ from dashboard.run_view import show_run
 def show() -> None:
     """Show the page."""
     st.title("Result")
-    chosen = choose_run()
-    if chosen is not None:
-        show_run(chosen, "result")
+    folder = choose_run("result")
+    if folder is not None:
+        show_run(folder, "result")

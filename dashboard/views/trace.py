@@ -103,7 +103,7 @@ def _show_figures(found: dict[str, Any]) -> None:
             ("Mean rate, 1/s", format_figure(rate), peak, "gray"),
             ("Burstiness (CV)", format_figure(found["cv"]), *_burstiness(found["cv"])),
             ("Dispersion, 1 s", format_figure(found["dispersion_1s"]), *_burstiness(found["dispersion_1s"])),
-            ("Reuse at best", percent(found["ideal_prefix_hit"]), "of prompt tokens", "gray"),
+            ("Reuse at best", percent(found["ideal_prefix_hit"]), "by earlier prompts", "gray"),
         ]
     )
 
@@ -113,8 +113,8 @@ def _burstiness(value: float | None) -> tuple[str, str]:
     if value is None:
         return "–", "gray"
     if value > 1.2:
-        return "burstier than Poisson (1)", "orange"
-    return ("steadier than Poisson (1)" if value < 0.8 else "as Poisson (1)"), "gray"
+        return "above Poisson's 1", "orange"
+    return ("below Poisson's 1" if value < 0.8 else "as Poisson's 1"), "gray"
 
 
 def _show_arrivals(load: Workload, found: dict[str, Any]) -> None:
@@ -140,8 +140,8 @@ def _show_reuse(curve: ReuseCurve | None) -> None:
     show_figure(draw_reuse(curve), "reuse")
     st.caption(
         f"Of the first {curve.requests:,} requests, one after the other: which share of their prompt tokens "
-        "a cache of that many tokens would have, if it kept what was used last. A run's `kv_blocks` times "
-        "its block size is such a number."
+        "a cache of that many tokens would have, if it kept the prompts and outputs that were used last. A "
+        "run's KV blocks times its block size is such a number."
     )
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simserve.cli.executor_options import CountLine
+from simserve.cli.executor_options import CountLine, warn_if_short
 from simserve.errors import InputError, SimserveError
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def print_capacity(
         _print_stopped(found, Path(file).name)
     else:
         _print_found(found, Path(file).name, tolerance)
+    warn_if_short(any(p.short for each in found for p in each.probes if p.rate_per_s == each.rate_per_s))
     if not all(each.rate_per_s and not each.stopped for each in found):
         raise SystemExit(SimserveError.exit_status)
 

@@ -98,3 +98,13 @@ class CountLine:
         if self._shown:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
+
+
+def warn_if_short(short: bool) -> None:
+    """Say on standard error that what was found rests on arrivals that are too short."""
+    if short:
+        print(
+            "simserve: warning: the requests arrive within less than four times what one of them takes, so that "
+            "a system in which they merely add up seems overloaded; more requests give a better answer",
+            file=sys.stderr,
+        )

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from simserve.cli.executor_options import CountLine
+from simserve.cli.executor_options import CountLine, warn_if_short
 from simserve.cli.space import Axes, describe_space, fill_space
 from simserve.errors import InputError, SimserveError
 
@@ -101,6 +101,7 @@ def print_recommendation(
         elif not as_json:
             words = " ".join(f"--set {text}" for text in (*overrides, *changes))
             print(f"run it: simserve run {file} {words}")
+    warn_if_short(any(option.short for option in found.options))
     if found.stopped:
         print(f"simserve: {found.stopped}; this is the best so far", file=sys.stderr)
     if found.best is None or found.stopped == "interrupted":

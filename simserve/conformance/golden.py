@@ -10,7 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,12 +103,6 @@ def read_log(path: Path) -> GoldenLog | None:
     config, notes = read_config(check, check.mapping(document, "config", ""))
     requests = _read_requests(check, document)
     known = {request.id for request in requests}
-    results = [
-        check.record(row, f"results[{n}]") for n, row in enumerate(check.array(document, "results", ""))
-    ]
-    for n, row in enumerate(results):
-        if check.whole(row, "id", f"results[{n}]", 0) not in known:
-            check.fail(f"results[{n}].id", f"request {row['id']} is not in requests")
     queue = check.array(document, "final_free_queue", "")
     if not all(is_whole(block) for block in queue):
         check.fail("final_free_queue", "expected block ids")
@@ -120,7 +114,7 @@ def read_log(path: Path) -> GoldenLog | None:
         aborts=_read_aborts(check, document, known),
         iterations=check.whole(document, "iterations", "", 0),
         steps=_read_steps(check, document),
-        results=results,
+        results=read_results(check, document, known),
         final_free_queue=queue,
         notes=tuple(notes),
     )
@@ -198,14 +192,32 @@ def _read_aborts(check: Checker, document: dict[str, Any], known: set[int]) -> d
 
 def _read_steps(check: Checker, document: dict[str, Any]) -> list[dict[str, Any]]:
     steps = []
-    last = -1
-    for n, raw in enumerate(check.array(document, "steps", "")):
-        where = f"steps[{n}]"
-        raw = check.record(raw, where)
-        last = check.whole(raw, "i", where, last + 1)
+    for where, raw in read_records(check, document):
         if "s" in raw:
             check.array(raw, "s", where)
         if "u" in raw:
             check.mapping(raw, "u", where)
         steps.append(raw)
     return steps
+
+
+def read_records(check: Checker, document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each record of `steps` and where it stands; their `i` must rise."""
+    last = -1
+    for n, raw in enumerate(check.array(document, "steps", "")):
+        where = f"steps[{n}]"
+        record = check.record(raw, where)
+        last = check.whole(record, "i", where, last + 1)
+        yield where, record
+
+
+def read_results(check: Checker, document: dict[str, Any], known: set[int]) -> list[dict[str, Any]]:
+    """Read `results`: a row for a request that is known."""
+    rows = []
+    for n, raw in enumerate(check.array(document, "results", "")):
+        where = f"results[{n}]"
+        row = check.record(raw, where)
+        if check.whole(row, "id", where, 0) not in known:
+            check.fail(f"{where}.id", f"request {row['id']} is not in requests")
+        rows.append(row)
+    return rows

@@ -1,7 +1,8 @@
 """Replays golden logs of SGLang through the class that the registry holds for `kind: sglang`.
 
-Four formats: the event loop pass by pass (`sglang_loop`), operations on the radix cache (`sglang_cache`), and
-single rules: queue orders, admission, ratio and retraction (`sglang_rules`).
+Five formats: the event loop pass by pass (`sglang_loop`), operations on the radix cache (`sglang_cache`) and on
+the one with host memory behind it (`sglang_hicache`), and single rules: queue orders, admission, ratio and
+retraction (`sglang_rules`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from simserve.conformance.golden import find_logs, load_json
 from simserve.conformance.sglang_cache import is_cache_log, replay_cache_log
 from simserve.conformance.sglang_comparison import compare_loop
 from simserve.conformance.sglang_golden import LOOP_FORMAT, read_loop_log
+from simserve.conformance.sglang_hicache import HICACHE_FORMAT, replay_hicache_log
 from simserve.conformance.sglang_loop import replay_loop
 from simserve.conformance.sglang_report import SglangReport
 from simserve.conformance.sglang_rules import check_rules, is_rule_log
@@ -49,6 +51,8 @@ def _replay(document: Any, file: str, scheduler_class: Callable[..., Any], repor
         log = read_loop_log(document, file)
         report.notes.extend(log.notes)
         report.loops.outcomes.append(compare_loop(log, replay_loop(log, scheduler_class)))
+    elif isinstance(document, dict) and document.get("format") == HICACHE_FORMAT:
+        report.checks += replay_hicache_log(document, file)
     elif is_cache_log(document):
         report.checks += replay_cache_log(document, file)
     elif is_rule_log(document):

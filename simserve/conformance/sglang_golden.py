@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simserve.conformance.checker import Checker
-from simserve.conformance.golden import read_prompt
+from simserve.conformance.golden import read_prompt, read_records, read_results
 from simserve.workload.request import Segment
 
 LOOP_FORMAT = "simserve-sglang-loop/1"
@@ -89,12 +89,6 @@ def read_loop_log(document: dict[str, Any], file: str) -> LoopLog:
     config, notes = _read_config(check, check.mapping(document, "config", ""))
     requests = _read_requests(check, document)
     known = {request.id for request in requests}
-    results = [
-        check.record(row, f"results[{n}]") for n, row in enumerate(check.array(document, "results", ""))
-    ]
-    for n, row in enumerate(results):
-        if check.whole(row, "id", f"results[{n}]", 0) not in known:
-            check.fail(f"results[{n}].id", f"request {row['id']} is not in requests")
     crash = document.get("crash")
     if crash is not None:
         check.whole(check.record(crash, "crash"), "i", "crash", 0)
@@ -105,7 +99,7 @@ def read_loop_log(document: dict[str, Any], file: str) -> LoopLog:
         requests=requests,
         iterations=check.whole(document, "iterations", "", 0),
         steps=_read_steps(check, document, known),
-        results=results,
+        results=read_results(check, document, known),
         final=document.get("final"),
         crash=crash,
         notes=tuple(notes),
@@ -166,11 +160,7 @@ def _read_requests(check: Checker, document: dict[str, Any]) -> tuple[LoopReques
 
 def _read_steps(check: Checker, document: dict[str, Any], known: set[int]) -> list[dict[str, Any]]:
     steps = []
-    last = -1
-    for n, raw in enumerate(check.array(document, "steps", "")):
-        where = f"steps[{n}]"
-        raw = check.record(raw, where)
-        last = check.whole(raw, "i", where, last + 1)
+    for where, raw in read_records(check, document):
         for request_id in raw.get("add", ()):
             if request_id not in known:
                 check.fail(f"{where}.add", f"request {request_id!r} is not in requests")

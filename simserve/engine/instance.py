@@ -286,4 +286,4 @@ class Instance(EngineLoop):
     def close(self) -> None:
         """Bring log and scheduler up to now; nothing may happen afterwards."""
         self.settle()
-        self._close(self.env.now)  # type: ignore[arg-type]
+        self._close()

@@ -257,7 +257,8 @@ class LockstepGroup:
         whole = steps == self._foreseen
         for rank in self.ranks:
             rank.advance(starts, ends, whole=whole)
-            rank.scheduler.expire(self._ends[steps - 1])
+            if rank.has_unfinished:  # a rank that idles decides nothing
+                rank.scheduler.expire(self._ends[steps - 1])
         self._clock.follow(ends[-1])
         self._wave_step += steps
         self.stretch_steps += steps

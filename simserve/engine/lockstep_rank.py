@@ -69,6 +69,8 @@ class LockstepRank(EngineLoop):
         self._group = group
         self.awaits_others = False
         self.holds_until = -1
+        # Whether requests that wait for a batch are still in front of the engine, which then has no work.
+        self._collects = bool(getattr(scheduler, "collects_batches", False))
         self._stuck = 0
         self._forecast: Forecast | None = None
 
@@ -139,7 +141,7 @@ class LockstepRank(EngineLoop):
         elif scheduler.sequences and True not in self._flying:
             wake = scheduler.wake_at(now)
             if wake is not None and wake > now:
-                self.holds_until = wake
+                self.holds_until = wake if self._collects else -1
             else:
                 self._stuck += 1
                 if self._stuck > STUCK_TURNS:
@@ -254,4 +256,4 @@ class LockstepRank(EngineLoop):
     def close(self) -> None:
         """Bring log and scheduler up to now; nothing may happen afterwards."""
         self._group.settle()
-        self._close(self._group.now_ns)
+        self._close()

@@ -137,13 +137,13 @@ class EngineLoop:
             scheduler.check_integrity()
         return True
 
-    def _close(self, now: int) -> None:
-        """Bring the log up to now, the end."""
+    def _close(self) -> None:
+        """Bring the log to its end."""
         self._recorder.flush()
         # Only kinds that pad their batches count that.
         self.log.padding_tokens = getattr(self.scheduler, "padding_tokens", None)
         if self._clock.links is not None:
-            self.log.paths = self._clock.links.busy_until(now)
+            self.log.paths = self._clock.links.busy_until(self.log.end_ns[-1] if self.log.end_ns else 0)
 
     def _take_input(self, now: int) -> None:
         for request, owner, arrived_ns in self._arrivals:

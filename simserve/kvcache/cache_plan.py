@@ -96,4 +96,5 @@ class CachePlan:
                 "it drops: expected radix, or through or second_use with 'paged'"
             )
         stack = TierStack(tiers.specs, tiers.bytes_per_token, tiers.chunk_tokens)
-        return TieredCache(cache, stack, tiers.recompute_s, prefetch=tiers.prefetch)
+        layers = tiers.layers if tiers.load == "layerwise" else 1
+        return TieredCache(cache, stack, tiers.recompute_s, prefetch=tiers.prefetch, layers=layers)

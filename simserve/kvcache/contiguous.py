@@ -7,7 +7,6 @@ memory behind it is free, else in a new place to which its tokens are copied.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 from simserve.errors import CapacityError, InputError, IntegrityError, nearest
 from simserve.kvcache.allocator import NOWHERE, Allocator
@@ -15,21 +14,16 @@ from simserve.kvcache.buddy import BuddyAllocator
 from simserve.kvcache.fragmentation import FragmentationLog
 from simserve.kvcache.holes import BestFitAllocator, FirstFitAllocator
 from simserve.kvcache.occupancy import Occupancy
-from simserve.kvcache.paged import NO_HITS, Hits, Table
+from simserve.kvcache.paged import Hits, Table
 from simserve.kvcache.pool import KVPool
 from simserve.kvcache.reservation import Reservation
+from simserve.kvcache.unshared import Holder, UnsharedCache
 
 ALLOCATORS: dict[str, Callable[[int], Allocator]] = {
     "first_fit": FirstFitAllocator,
     "best_fit": BestFitAllocator,
     "buddy": BuddyAllocator,
 }
-
-
-class Holder(Table, Protocol):
-    """A table whose sequence has computed so many tokens, those of the present step included."""
-
-    computed: int
 
 
 class Region:
@@ -50,7 +44,7 @@ class Region:
         self.final_tokens = final_tokens
 
 
-class ContiguousCache:
+class ContiguousCache(UnsharedCache):
     """One region a request over one memory, with the interface of `PagedCache`. Nothing is shared.
 
     Args:
@@ -63,15 +57,12 @@ class ContiguousCache:
     Attributes:
         pool: Its units; those in a region are not free.
         fragmentation: Where the memory went.
-        free_suffices: Whether whoever needs a unit gets it as long as one is free.
+        free_suffices: False: a free unit does not mean that a region can grow.
 
     Raises:
         InputError: For an unknown allocator or reservation.
         CapacityError: If not even one region of `max` fits.
     """
-
-    # A free unit does not mean that a region can grow.
-    free_suffices = False
 
     def __init__(
         self,
@@ -101,13 +92,6 @@ class ContiguousCache:
             )
 
     # -- what a scheduler asks for ------------------------------------------------------------------------
-
-    def attach(self, table: Table) -> None:
-        """Prepare the table of a request that has just been added: nothing to do."""
-
-    def lookup(self, table: Table, known_tokens: int) -> tuple[Hits, int]:
-        """Return no hits: regions are not shared."""
-        return NO_HITS, 0
 
     def admit(self, table: Table, hits: Hits, hit_tokens: int, tokens: int, room_for: int) -> bool:
         """Give a sequence without memory its region.
@@ -146,9 +130,6 @@ class ContiguousCache:
         """Return how many tokens a sequence can have before its region must grow."""
         return self._regions[table.request.id].size * self.block_size
 
-    def publish(self, table: Table, tokens: int) -> None:
-        """Nothing is shared."""
-
     def release(self, table: Table) -> None:
         """Return a sequence's region, if it has one."""
         region = self._regions.pop(table.request.id, None)
@@ -156,17 +137,6 @@ class ContiguousCache:
             self._leave(region)
             self._allocator.free(region.start, region.size)
             self.pool.num_free = self._allocator.num_free
-
-    def evict_all(self, table: Table) -> None:
-        """Return the region of a preempted sequence."""
-        self.release(table)
-
-    def await_hit(self, table: Table, hits: Hits) -> None:
-        """Nothing is ever hit."""
-
-    def missed_stream(self, table: Table, hits: Hits) -> int | None:
-        """Return None: no block of anybody's is awaited."""
-        return None
 
     # -- what steps, logs and checks ask for --------------------------------------------------------------
 

@@ -15,15 +15,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from simserve.errors import InputError, IntegrityError, nearest
-from simserve.kvcache.contiguous import Holder
-from simserve.kvcache.paged import NO_HITS, Hits, Table
+from simserve.kvcache.paged import Hits, Table
 from simserve.kvcache.pool import KVPool
 from simserve.kvcache.shard_log import ShardLog
+from simserve.kvcache.unshared import Holder, UnsharedCache
 
 PLACEMENTS = ("aligned", "rotate", "least_used")
 
 
-class ShardedCache:
+class ShardedCache(UnsharedCache):
     """Block counts on every rank, with the interface of `PagedCache`. Prefixes are not shared.
 
     Args:
@@ -36,13 +36,11 @@ class ShardedCache:
         pool: The blocks of all ranks.
         free: Free blocks of each rank.
         shards: How evenly the blocks lay.
+        free_suffices: False: a free block on another rank is of no use.
 
     Raises:
         InputError: For an unknown placement.
     """
-
-    # A free block on another rank is of no use.
-    free_suffices = False
 
     def __init__(self, ranks: int, blocks_per_rank: int, block_size: int, placement: str = "aligned") -> None:
         if placement not in PLACEMENTS:
@@ -60,13 +58,6 @@ class ShardedCache:
         self._refused: set[int] = set()
 
     # -- what a scheduler asks for ------------------------------------------------------------------------
-
-    def attach(self, table: Table) -> None:
-        """Prepare the table of a request that has just been added: nothing to do."""
-
-    def lookup(self, table: Table, known_tokens: int) -> tuple[Hits, int]:
-        """Return no hits: prefixes are not shared."""
-        return NO_HITS, 0
 
     def admit(self, table: Table, hits: Hits, hit_tokens: int, tokens: int, room_for: int) -> bool:
         """Give a sequence without blocks those for `tokens` tokens, if there is room for `room_for`.
@@ -102,9 +93,6 @@ class ShardedCache:
         """Return how many tokens a sequence can have before it needs another block."""
         return self._blocks[table.request.id] * self.block_size
 
-    def publish(self, table: Table, tokens: int) -> None:
-        """Nothing is shared."""
-
     def release(self, table: Table) -> None:
         """Return a sequence's blocks, if it has any."""
         request_id = table.request.id
@@ -112,17 +100,6 @@ class ShardedCache:
         if blocks:
             self._count(self._starts[request_id], -blocks)
         self._starts.pop(request_id, None)
-
-    def evict_all(self, table: Table) -> None:
-        """Return the blocks of a preempted sequence."""
-        self.release(table)
-
-    def await_hit(self, table: Table, hits: Hits) -> None:
-        """Nothing is ever hit."""
-
-    def missed_stream(self, table: Table, hits: Hits) -> int | None:
-        """Return None: no block of anybody's is awaited."""
-        return None
 
     # -- what steps, logs and checks ask for --------------------------------------------------------------
 

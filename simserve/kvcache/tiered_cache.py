@@ -54,6 +54,7 @@ class TieredCache:
         stack: The tiers.
         recompute_s: Fetch only what is not sooner computed; None: fetch all that is found.
         prefetch: Bring a request's chunks into the first tier as soon as the request comes.
+        layers: Pieces in which what is fetched comes in, see `TierStack.choose_fetch`.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class TieredCache:
         recompute_s: RecomputeTime | None = None,
         *,
         prefetch: bool = False,
+        layers: int = 1,
     ) -> None:
         self.gpu = cache
         self.stack = stack
@@ -73,6 +75,7 @@ class TieredCache:
         self.writes_back = bool(stack.tiers) and stack.tiers[0].spec.write == "back"
         self.prefetches = prefetch
         self._recompute_s = recompute_s
+        self._layers = layers
         # What else is on the paths, for estimates; None: nothing.
         self.traffic: Traffic | None = None
         # What has begun to move.
@@ -137,7 +140,9 @@ class TieredCache:
         found = self.stack.find(keys, skip)
         chosen = found
         if found and self._recompute_s is not None:
-            chosen = self.stack.choose_fetch(found, known_tokens, self._recompute_s, keys, self.traffic)
+            chosen = self.stack.choose_fetch(
+                found, known_tokens, self._recompute_s, keys, self.traffic, self._layers
+            )
         end = chosen[-1].end * chunk if chosen else 0
         return TieredHits(on_gpu, gpu_tokens, keys, skip, found, chosen), max(gpu_tokens, end)
 

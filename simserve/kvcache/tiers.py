@@ -106,6 +106,12 @@ class TierStack:
             keys: Keys of the prefix's chunks, from its start; asked for with `traffic` only.
             traffic: What has to land or to leave the paths first; None: they are idle.
         """
+        return sum(self._estimate_fetch(stretches, keys, traffic))
+
+    def _estimate_fetch(
+        self, stretches: Iterable[Stretch], keys: Sequence[int], traffic: Traffic | None
+    ) -> tuple[float, float]:
+        """Return the seconds until a fetch can begin, and those that it takes then."""
         seconds = wait_s = 0.0
         used: list[int] = []
         for level, begin, end in stretches:
@@ -119,7 +125,7 @@ class TierStack:
                 for ticket in dict.fromkeys([tier.chunks[key] for key in keys[begin:end]]):
                     wait_s = max(wait_s, traffic.landing_wait_s(ticket))
             seconds += (end - begin) * self.chunk_bytes / tier.spec.read_bytes_per_s
-        return wait_s + seconds
+        return wait_s, seconds
 
     def choose_fetch(
         self,
@@ -128,6 +134,7 @@ class TierStack:
         recompute_s: Callable[[int, int], float],
         keys: Sequence[int] = (),
         traffic: Traffic | None = None,
+        layers: int = 1,
     ) -> list[Stretch]:
         """Return the first of the stretches that are worth fetching: the rest is sooner computed again.
 
@@ -138,6 +145,7 @@ class TierStack:
             tokens: Length of the prompt.
             recompute_s: (history, tokens) -> seconds of a prefill of so many tokens behind so many.
             keys, traffic: See `estimate_fetch_s`.
+            layers: Pieces in which the fetch comes in, each just before a part of the computing needs it.
         """
         best: list[Stretch] = []
         if stretches:
@@ -146,7 +154,8 @@ class TierStack:
             for count, stretch in enumerate(stretches, 1):
                 end = stretch.end * self.chunk_tokens
                 rest_s = recompute_s(end, tokens - end) if tokens > end else 0.0
-                total_s = self.estimate_fetch_s(stretches[:count], keys, traffic) + rest_s
+                wait_s, fetch_s = self._estimate_fetch(stretches[:count], keys, traffic)
+                total_s = wait_s + max(fetch_s / layers + rest_s, fetch_s + rest_s / layers)
                 if total_s < least_s:
                     least_s = total_s
                     best = list(stretches[:count])

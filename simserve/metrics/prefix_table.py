@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MOST_PREFIXES = 50
 # Ids of requests that only look: caches remember whom they were asked about last, so each has its own.
 _FIRST_ID = -2
-# Tokens of a prompt that an instance's cache holds (with what lies behind the GPU), without changing it.
+# Tokens of a prompt that an instance's cache holds, as a router asks for them; changes nothing.
 Peek = Callable[[Request], int]
 
 

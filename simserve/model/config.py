@@ -100,6 +100,7 @@ class _Reader:
             qk_norm=family.qk_norm,
             qk_norm_spans_heads=family.qk_norm_spans_heads,
             norm_bias=family.norm_bias,
+            parallel_blocks=self.flag("parallel_attn", family.parallel_blocks),
             embedding_norm=family.embedding_norm,
             alibi=family.alibi,
             qkv_bias=self.flag("attention_bias", family.qkv_bias),

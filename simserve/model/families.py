@@ -17,6 +17,7 @@ class Family:
         tied: Default of `tie_word_embeddings`.
         gated_mlp: Gate, up and down, or up and down only.
         norms_per_layer, qk_norm, qk_norm_spans_heads, norm_bias, embedding_norm, alibi: See `ModelShape`.
+        parallel_blocks: Default of `parallel_attn`, see `ModelShape`.
         qkv_bias: Default for the bias of query, key and value.
         output_bias: Bias of the attention's output; None: as the config's `attention_bias`.
         mlp_bias: Default for the biases of the MLP.
@@ -34,6 +35,7 @@ class Family:
     norm_bias: bool = False
     embedding_norm: bool = False
     alibi: bool = False
+    parallel_blocks: bool = False
     qkv_bias: bool = False
     output_bias: bool | None = None
     mlp_bias: bool = False
@@ -77,6 +79,7 @@ FAMILIES: dict[str, Family] = {
         tied=True,
         gated_mlp=False,
         norm_bias=True,
+        parallel_blocks=True,
         intermediate_key="ffn_hidden_size",
         intermediate_multiple=4,
     ),

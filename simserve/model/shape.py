@@ -63,6 +63,8 @@ class ModelShape:
         attention_sinks: A learned sink logit a head (gpt-oss).
         learned_positions: Rows of a position embedding (OPT); 0 for RoPE and ALiBi.
         alibi: Positions enter attention as a bias (BLOOM), and there is no RoPE.
+        parallel_blocks: Attention and MLP of a layer work on the same input, and their outputs are added
+            (Falcon): tensor-parallel ranks reduce the sum once.
         dtype: Dtype of the weights as published.
         quantization: Format in which the weights are published (`simserve.model.dtype.WEIGHT_FORMATS`).
     """
@@ -104,6 +106,7 @@ class ModelShape:
     attention_sinks: bool = False
     learned_positions: int = 0
     alibi: bool = False
+    parallel_blocks: bool = False
     dtype: str = "bfloat16"
     quantization: str | None = None
 

@@ -81,8 +81,11 @@ class _Lister:
             result += list_expert_operators(shape, self.make, self.moe_layers, self.parallelism)
         if self.ranks > 1:
             # After the attention's output and after the MLP (Megatron-LM); the embedding is sharded too.
-            # Where the experts' sums are scattered, that stands in place of the second one.
+            # Where the experts' sums are scattered, that stands in place of the second one; where attention
+            # and MLP are side by side their sum is reduced (`reduce_row_parallel_results`, vLLM's falcon.py).
             after_mlp = self.dense_layers if self.parallelism.data_parallel_size > 1 else layers
+            if shape.parallel_blocks:
+                after_mlp = 0
             count = layers + after_mlp + self.stage.has_embedding
             reduced = self.make.collective(
                 "all_reduce", OperatorFamily.ALL_REDUCE, count, shape.hidden_size, self.ranks

@@ -49,7 +49,7 @@ def draw_cluster(graph: nx.Graph, load: ClusterLoad, measure: str, interval: int
     begin, end = load.edges_s[interval], load.edges_s[interval + 1]
     title = f"{measure}, {begin:,.4g} to {end:,.4g} s"
     legend = {"orientation": "h", "y": 0, "yanchor": "top"}
-    return figure.update_layout(title=title, height=620, legend=legend, hovermode="closest")
+    return figure.update_layout(title=title, height=520, legend=legend, hovermode="closest")
 
 
 def draw_load(load: ClusterLoad, measure: str, interval: int | None = None) -> go.Figure:
@@ -119,11 +119,14 @@ def _add_others(figure: go.Figure, graph: nx.Graph, places: dict[Any, tuple[floa
         if not found:
             continue
         labels = [graph.nodes[vertex]["label"] for vertex in found]
-        shown = labels if len(found) <= MOST_LABELS and kind != "switch" else None
+        # Two spaces keep the text off its mark.
+        shown = [f"\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}{label}" for label in labels]
+        if len(found) > MOST_LABELS or kind == "switch":
+            shown = []
         figure.add_scatter(
             x=[places[vertex][0] for vertex in found], y=[places[vertex][1] for vertex in found],
-            mode="markers+text" if shown else "markers", text=shown, hovertext=labels, hoverinfo="text",
-            textposition="middle right",
+            mode="markers+text" if shown else "markers", text=shown or None, textposition="middle right",
+            hovertext=labels, hoverinfo="text",
             marker={"symbol": _SYMBOLS.get(kind, "line-ew-open"), "size": 7 if kind == "switch" else 13,
                     "color": MUTED},
             showlegend=False,

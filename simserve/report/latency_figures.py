@@ -53,9 +53,10 @@ def latency_distributions(run: RunFolder) -> go.Figure:
             figure.update_xaxes(range=[0, most], row=1, col=column)
         if name in targets and len(x):
             share = float(np.interp(targets[name], x, y, left=0.0))
+            color = color_of(share)
             figure.add_vline(
-                x=targets[name], line={"color": color_of(share), "dash": "dot"}, row=1, col=column,
-                annotation={"text": f"{share:.1%} within", "font": {"color": color_of(share)}},
+                x=targets[name], line={"color": color, "dash": "dot"}, row=1, col=column,
+                annotation={"text": f"{share:.1%} within", "font": {"color": color}, "xanchor": "right"},
             )  # fmt: skip
     figure.update_yaxes(tickformat=".0%", range=[0, 1.02])
     return figure.update_layout(title="Latencies: share of requests (gaps) that are no longer", height=460)

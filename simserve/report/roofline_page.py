@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # Markers grow with the square root of an operator's share of the step: area stands for time.
 _SMALLEST_MARKER, _LARGEST_MARKER = 6.0, 48.0
+# Decades of intensity and of FLOP/s that a name takes.
+_NAME_WIDTH, _NAME_HEIGHT = 0.5, 0.08
 _COLORS = {"compute": "#d1495b", "bandwidth": "#2e86ab", "overhead": "#8d8d8d", "communication": "#edae49"}
 
 
@@ -106,6 +108,7 @@ def _roofs(step: Step, low: float, high: float, label: str) -> list[dict[str, An
 def _operators(step: Step, label: str) -> list[dict[str, Any]]:
     """One trace a bound, so that the legend tells what an operator waits for."""
     traces = []
+    named = _named(step)
     for bound, color in _COLORS.items():
         rows = [row for row in step.rows if row.bound == bound and row.intensity and row.flops]
         if rows:
@@ -113,7 +116,7 @@ def _operators(step: Step, label: str) -> list[dict[str, Any]]:
                 {
                     "x": [row.intensity for row in rows],
                     "y": [row.flops_per_s for row in rows],
-                    "text": [row.operator for row in rows],
+                    "text": [row.operator if row.operator in named else "" for row in rows],
                     "customdata": [_hover(row) for row in rows],
                     "hovertemplate": "%{customdata}<extra></extra>",
                     "mode": "markers+text",
@@ -129,6 +132,18 @@ def _operators(step: Step, label: str) -> list[dict[str, Any]]:
                 }
             )
     return traces
+
+
+def _named(step: Step) -> set[str]:
+    """Return the operators whose names are written: those beside a larger one stay without."""
+    places: dict[str, tuple[float, float]] = {}
+    for row in sorted(step.rows, key=lambda row: -row.share):
+        if not row.intensity or not row.flops:
+            continue
+        x, y = log10(row.intensity), log10(row.flops_per_s)
+        if all(abs(x - a) > _NAME_WIDTH or abs(y - b) > _NAME_HEIGHT for a, b in places.values()):
+            places[row.operator] = x, y
+    return set(places)
 
 
 def _size(row: RooflineRow) -> float:

@@ -60,13 +60,13 @@ def step_time(run: RunFolder) -> go.Figure:
         subplot_titles=("share of the time in steps", "share of all instances' time"),
     )  # fmt: skip
     for label, parts in (
-        ("steps with", found.phases), ("waiting for", found.bounds), ("running", found.operators),
+        ("steps with", found.phases), ("waiting for", found.bounds), ("operators", found.operators),
     ):  # fmt: skip
         _add_bar(figure, label, parts)
     middle_s = (found.edges_s[:-1] + found.edges_s[1:]) / 2
     for name, shares in found.over_time.items():
         figure.add_scatter(
-            x=middle_s, y=shares, mode="lines", stackgroup="time", name=name,
+            x=middle_s, y=shares, mode="lines", stackgroup="time", name=name, showlegend=name == IDLE,
             line={"width": 0.5, "color": _PARTS[name], "shape": "spline", "smoothing": 0},
             hovertemplate="%{y:.1%} at %{x:.4~g} s", row=2, col=1,
         )  # fmt: skip
@@ -77,16 +77,17 @@ def step_time(run: RunFolder) -> go.Figure:
         f"Where {found.busy_s:,.4g} s of steps went: {found.moments} of them priced again, "
         f"which gives {found.repriced:.0%} of their time on record"
     )
-    return figure.update_layout(title=title, barmode="stack", height=700, legend={"y": 0.55})
+    return figure.update_layout(title=title, barmode="stack", height=700, legend={"traceorder": "grouped"})
 
 
 def _add_bar(figure: go.Figure, label: str, parts: Mapping[str, float]) -> None:
     for name, share in sorted(parts.items(), key=lambda part: -part[1]):
-        # About as much room as the words take.
-        text = f"{name} {share:.0%}" if share >= 0.009 * len(name) else ""
+        # As much as there is room for.
+        text = f"{name} {share:.0%}" if share >= 0.011 * (len(name) + 4) else f"{share:.0%}"
+        text = text if share >= 0.04 else ""
         figure.add_bar(
             x=[share], y=[label], orientation="h", name=name, marker={"color": _PARTS[name]}, text=[text],
             textposition="inside", insidetextanchor="middle", textangle=0, constraintext="none",
-            textfont={"size": 12, "color": "white"}, showlegend=False,
+            textfont={"size": 12, "color": "white"}, legendgroup=label, legendgrouptitle={"text": label},
             hovertemplate=f"{name}: %{{x:.1%}}<extra></extra>", row=1, col=1,
         )  # fmt: skip

@@ -49,12 +49,6 @@ class BaseScheduler(Fetching):
 
     # -- who can run ---------------------------------------------------------------------------------------
 
-    def ready(self) -> list[Sequence]:
-        """Return the running sequences that no batch in flight and no load holds, in order of admission."""
-        if self._is_pipelined or self._loading:
-            return [sequence for sequence in self.running if not sequence.inflight]
-        return self.running
-
     def prefills(self) -> list[Sequence]:
         """Return those of `ready` whose prompt is not computed yet."""
         return [sequence for sequence in self.ready() if not sequence.decoding]

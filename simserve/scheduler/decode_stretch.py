@@ -72,9 +72,11 @@ class DecodeStretch(Accounting):
 
     def horizon(self, owed: int = 0) -> int:
         """Return how many completions can pass with nothing to be seen; see `contract.Scheduler`."""
-        running = self.running
+        running = self.ready()
         if not running or self._is_pipelined or self.preempted or (owed and len(self.waiting)):
             return -owed
+        if owed and self._loading:
+            return -owed  # somebody's bytes may have landed by now
         if self._has_tiers and (self.cache.has_moves or self.cache.writes_back):
             return -owed
         if owed and self._cache_expires:
@@ -109,14 +111,14 @@ class DecodeStretch(Accounting):
         """Yield, for each coming decode step in turn, whose last block will be full before it."""
         size = self.cache.block_size
         buckets: list[list[Sequence]] = [[] for _ in range(size)]
-        for sequence in self.running:
+        for sequence in self.ready():
             buckets[-sequence.computed % size].append(sequence)
         while True:
             yield from buckets
 
     def forecast(self, schedules: int) -> Forecast:
         """Describe the decode batches of the coming schedules."""
-        contexts = [sequence.computed + 1 for sequence in self.running]
+        contexts = [sequence.computed + 1 for sequence in self.ready()]
         window = self.config.attention_window
         reads = sum_windows(contexts, window, schedules) if window else (0,)
         return Forecast([(len(contexts), sum(contexts))], window_tokens=reads)
@@ -133,25 +135,26 @@ class DecodeStretch(Accounting):
         begin = self.steps
         self.steps += schedules
         ahead = schedules
+        decoders = self.ready()
         if self._samples_cache:
-            for sequence in self.running:
+            for sequence in decoders:
                 sequence.computed += 1
-            self.cache.sample(begin, self.running, schedules, len(self.running))
+            self.cache.sample(begin, decoders, schedules, len(decoders))
             ahead -= 1
-        for sequence in self.running:
+        for sequence in decoders:
             sequence.computed += ahead
         if schedules > 1:
             self._give_tokens(begin, schedules - 1)
         self.preempted = []
         batch = Batch(self.steps - 1)
-        batch.decoders = self.running[:]
+        batch.decoders = decoders[:]
         self._in_flight.append(batch)
         return held[0], held[-1]
 
     def _give_tokens(self, begin: int, count: int) -> None:
         """Give all who run a token from each of `count` steps, the first of which is `begin`."""
         order = self.order
-        for sequence in self.running:
+        for sequence in self.ready():
             if sequence.token_steps is None and begin == sequence.first_token_step + sequence.outputs:
                 sequence.outputs += count
                 sequence.known += count

@@ -27,8 +27,6 @@ class Fetching(StepContent):
 
     def __init__(self, config: SchedulerConfig, *, jump: bool = True, **options: object) -> None:
         super().__init__(config, jump=jump, **options)
-        # Those in their seats whose bytes are under way.
-        self._loading: list[Sequence] = []
         # What the next batch waits for.
         self._awaited: list[Transfer] = []
         self._load: Load = "blocking"
@@ -40,7 +38,7 @@ class Fetching(StepContent):
     def wake_at(self, now_ns: int) -> int | None:
         """Return when what somebody waits for will have landed, or what is cached may expire."""
         due = super().wake_at(now_ns)
-        if self.connector is None:
+        if self.connector is None or self.preempted:  # who has lost a seat may get it back at once
             return due
         landing = self.connector.next_landing(now_ns)
         return landing if due is None else min(due, landing or due)

@@ -44,6 +44,8 @@ class RequestBatching(BaseScheduler):
     has_token_budget = False
     # Nobody joins a batch that runs.
     joins_running = False
+    # Who waits for a batch waits in front of the engine, which has nothing to do meanwhile.
+    collects_batches = True
     # Whether the first step computes prompts padded to the longest, or as far as the shortest goes; whether a
     # batch ends with its longest output, or with the most that any of its requests may have.
     option_defaults: ClassVar[Mapping[str, Any]] = {"context_phase": "longest", "run_to": "longest"}

@@ -74,6 +74,8 @@ class RequestBook:
         self._admissions = 0
         # Whether several batches are in flight, each with sequences of its own.
         self._is_pipelined = config.queue_depth > 1
+        # Those in their seats whose bytes are under way from a tier.
+        self._loading: list[Sequence] = []
 
     def _check_options(self, options: Mapping[str, Any]) -> None:
         """Refuse options that the kind does not have, and values that are no number where one is expected."""
@@ -132,6 +134,12 @@ class RequestBook:
             self.waiting.discard(sequence)
         self._forget(sequence)
         return sequence
+
+    def ready(self) -> list[Sequence]:
+        """Return the running sequences that no batch in flight and no load holds, in order of admission."""
+        if self._is_pipelined or self._loading:
+            return [sequence for sequence in self.running if not sequence.inflight]
+        return self.running
 
     def _forget(self, sequence: Sequence) -> None:
         self.cache.release(sequence)

@@ -2,7 +2,8 @@
 
 Kwon et al., "Efficient Memory Management for Large Language Model Serving with PagedAttention", SOSP 2023;
 the details are those of `vllm/core/scheduler.py` of vLLM 0.6 (V0) without chunked prefill, for requests of
-one sequence each.
+one sequence each. The engine that the paper measured still ran prompts beside decodes
+(`cacheflow/core/scheduler.py` at commit 075ed4e); that ended with pull request 658 of August 2023.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ class VllmV0Scheduler(SwappingScheduler):
     waits nobody is admitted. Where the host has no room for a victim the real engine stops; here the victim
     is computed again.
 
-    Options: `preemption_mode`, recompute or swap; `swap_space`, GiB of host memory for each GPU.
+    Options: `preemption_mode`, recompute or swap; `swap_space`, GiB of host memory for each GPU;
+    `mix_prompts`, whole prompts run beside the decodes, as in the engine that the paper measured.
     """
 
-    option_defaults: ClassVar = {"preemption_mode": "recompute", "swap_space": 4.0}
+    option_defaults: ClassVar = {"preemption_mode": "recompute", "swap_space": 4.0, "mix_prompts": False}
     unused_keys: ClassVar = ("long_prefill_token_threshold", "scheduler_reserve_full_isl")
     fixed_keys: ClassVar = {**SwappingScheduler.fixed_keys, "enable_chunked_prefill": False}
     loads: ClassVar = ("blocking", "layerwise", "async")
@@ -43,6 +45,9 @@ class VllmV0Scheduler(SwappingScheduler):
         mode = self.options["preemption_mode"]
         if mode not in ("recompute", "swap"):
             raise InputError(f"preemption_mode is recompute or swap, not {mode!r}")
+        self._mixes = self.options["mix_prompts"]
+        if not isinstance(self._mixes, bool):
+            raise InputError(f"mix_prompts is true or false, not {self._mixes!r}")
         self._swaps = mode == "swap"
         if self._swaps and not self.host_blocks:
             raise InputError(
@@ -56,19 +61,27 @@ class VllmV0Scheduler(SwappingScheduler):
         return int(self.options["swap_space"] * _GIB) // max(1, self.config.block_bytes)
 
     def decide(self) -> None:
-        """Whole prompts if any can be admitted; else decodes, and back from the host who fits."""
+        """Whole prompts if any can be admitted; else decodes, and back from the host who fits.
+
+        With `mix_prompts` decodes come first, and prompts take what these leave of the budget.
+        """
         swapped = self.waiting.swapped
-        self.run_prompts()
-        if not swapped:
-            self._admit_prompts()
-        if self._batch.entries:
-            return
+        if not self._mixes:
+            self.run_prompts()
+            if not swapped:
+                self._admit_prompts()
+            if self._batch.entries:
+                return
         self.decode()
         while swapped and not self.preempted and self.budget > 0 and self.has_seat():
             head = swapped[0]
             if not self.swap_in(head, self._watermark):
                 break
             self.run(head)
+        if self._mixes:
+            self.run_prompts()
+            if not swapped and not self.preempted:
+                self._admit_prompts()
 
     def _admit_prompts(self) -> None:
         while len(self.waiting) and self.has_seat():

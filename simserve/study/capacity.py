@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from math import sqrt
 from typing import Any
 
-from simserve.errors import InputError
+from simserve.errors import InputError, SimulationError
 from simserve.scenario.schema import Scenario
 from simserve.study.executor import Executor, InProcess
 from simserve.study.load import load_of
@@ -73,6 +73,7 @@ def find_capacities(
 
     Raises:
         InputError: If the requests have no arrival times to stretch, or cannot be simulated.
+        SimulationError: If a simulation failed.
     """
     naturals = [natural_rate(load_of(scenario)) for scenario in scenarios]
 
@@ -81,7 +82,7 @@ def find_capacities(
 
     def tell(question: _Question, probe: Probe) -> None:
         if probe.error:
-            raise InputError(probe.error)
+            raise (InputError if probe.bad_input else SimulationError)(probe.error)
         if tried is not None:
             tried(question[0], probe)
 

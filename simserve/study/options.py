@@ -29,6 +29,7 @@ class Option:
         rate_per_s: Requests a second that it holds: those asked for, or the most it can.
         figures: Of the run with that many, at that rate.
         bottleneck: What holds that run back.
+        short: Whether its arrivals are too short to be sure, as of `simserve.study.probe.Probe`.
         binds: What breaks with one instance fewer, or at the next higher rate that was tried; empty where
             nothing was tried.
         probes: (instances of each pool, rate, whether they hold) of all that were simulated.
@@ -42,6 +43,7 @@ class Option:
     rate_per_s: float = 0.0
     figures: Mapping[str, float | None] | None = None
     bottleneck: str = ""
+    short: bool = False
     binds: tuple[str, ...] = ()
     probes: tuple[tuple[tuple[int, ...], float, bool], ...] = ()
 

@@ -11,15 +11,14 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from simserve import __version__
-from simserve.data_files import find_file
+from simserve.data_files import data_folder, find_file
 from simserve.errors import InputError
-from simserve.scenario.catalog import load_calibration, load_hardware, load_model
+from simserve.scenario.catalog import load_hardware, load_model
 from simserve.scenario.dump import dump_scenario
 from simserve.scenario.files import named_files
 from simserve.scenario.loader import load_scenario
@@ -91,20 +90,17 @@ def identify(scenario: Scenario) -> str:
 
 
 def _describe_catalog(scenario: Scenario) -> list[str]:
-    """Return hashes of what the catalog says of each name: it may come to mean something else."""
+    """Return what the catalog says of each name, hashed: it may come to mean something else."""
     found = []
     for pool in scenario.pools:
+        accelerator = load_hardware(pool.hardware, scenario.folder)
         drafted = pool.engine.speculative.model if pool.engine.speculative is not None else None
-        found.append(_hash_entries(pool.hardware, scenario.model_of(pool), drafted, scenario.folder))
+        models = (scenario.model_of(pool), *([] if drafted is None else [drafted]))
+        entries = [accelerator, *(load_model(name, scenario.folder) for name in models)]
+        calibration = data_folder("hardware") / "calibration" / f"{accelerator.name}.yaml"
+        found.append(hashlib.sha256(repr(entries).encode()).hexdigest())
+        found += [_hash_file(calibration)] if calibration.is_file() else []
     return found
-
-
-@lru_cache(maxsize=64)
-def _hash_entries(hardware: str, model: str, draft: str | None, folder: Path | None) -> str:
-    accelerator = load_hardware(hardware, folder)
-    entries: list[Any] = [accelerator, load_calibration(accelerator)]
-    entries += [load_model(name, folder) for name in (model, draft) if name is not None]
-    return hashlib.sha256(repr(entries).encode()).hexdigest()
 
 
 def _find_base(base: str, folder: Path | None) -> Path | str:

@@ -28,6 +28,8 @@ WARM_UP_SHARE = 0.1
 # than chance: standard deviations of a Poisson number of the half-time's size.
 GROWING_SHARE = 0.03
 _DEVIATIONS = 3.0
+# Arrivals shorter than so many requests take on average have hardly filled the system when they end.
+SHORTEST_ARRIVALS = 4
 # Told of every probe beside the terms' own figures.
 _FIGURES = ("request_throughput", "output_throughput", "total_token_throughput")
 
@@ -60,7 +62,10 @@ class Probe:
         figures: The terms' figures, in the summary's units, the throughput, and the energy of a completed
             request (None where a power is unknown).
         bottleneck: What holds the run back, in words.
+        short: Whether the arrivals are too short for a request's latency (`SHORTEST_ARRIVALS`): what holds in
+            the long run may not seem steady.
         error: Why there is no run; "" if there is one.
+        bad_input: Whether that is for what was given, and no failure.
     """
 
     rate_per_s: float
@@ -68,7 +73,9 @@ class Probe:
     steady: bool = False
     figures: dict[str, float | None] = field(default_factory=dict)
     bottleneck: str = ""
+    short: bool = False
     error: str = ""
+    bad_input: bool = False
 
     @property
     def verdict(self) -> str:
@@ -98,7 +105,8 @@ def probe_rate(task: ProbeTask) -> Probe:
         judged = Metrics(warmup_s=span_s * WARM_UP_SHARE, cooldown_s=0.0)
         result = simulate(task.scenario.model_copy(update={"metrics": judged}), workload=load)
     except SimserveError as error:
-        return Probe(task.rate_per_s or 0.0, False, error=str(error).splitlines()[0])
+        bad = isinstance(error, InputError)
+        return Probe(task.rate_per_s or 0.0, False, error=str(error).splitlines()[0], bad_input=bad)
     if result.partial:
         raise KeyboardInterrupt
     summary = result.summary
@@ -113,6 +121,7 @@ def probe_rate(task: ProbeTask) -> Probe:
             "joules_per_request": _joules_per_request(result, task.powers),
         },
         bottleneck=str(summary["bottleneck"] or ""),
+        short=span_s * 1e3 < SHORTEST_ARRIVALS * (summary["mean_e2el_ms"] or 0.0),
     )
 
 

@@ -6,6 +6,7 @@ folder, under the same paths (a shared file system).
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ R = TypeVar("R")
 # Calls under way for each CPU: one that runs and one that waits, so that none idles, and a cluster that
 # grows with its queue sees one.
 _CALLS_A_CPU = 2
+_MOST_WAIT_S = 10.0
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 
 
@@ -44,8 +46,9 @@ class RayExecutor:
             if address is None:
                 ray.init(num_cpus=workers, include_dashboard=False, **_QUIET)
             else:
+                _check_reachable(address)
                 ray.init(address=address, **_QUIET)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"cannot reach a Ray cluster at {address!r}: {error}") from error
 
     def run(self, call: Callable[[A], R], feed: Callable[[], A | None]) -> Iterator[tuple[A, R | Died]]:
@@ -80,3 +83,15 @@ class RayExecutor:
             raise error.cause from error
         except errors.RayError as error:
             return Died(f"its process died {MOST_TRIES} times ({type(error).__name__})")
+
+
+def _check_reachable(address: str) -> None:
+    """See that somebody listens at `host:port`: Ray itself would try again for many minutes.
+
+    Raises:
+        OSError: If nobody does.
+        ValueError: If the port is none.
+    """
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if colon:
+        socket.create_connection((host.strip("[]"), int(port)), _MOST_WAIT_S).close()

@@ -135,6 +135,7 @@ def _read_options(
                     rate_per_s=each.rate_per_s,
                     figures=probe.figures,
                     bottleneck=probe.bottleneck,
+                    short=probe.short,
                     binds=tuple(dict.fromkeys(broken)),
                     probes=probes,
                 )

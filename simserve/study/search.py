@@ -14,7 +14,6 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from simserve.errors import SimulationError
 from simserve.study.executor import Died, Executor
 from simserve.study.probe import Probe, ProbeTask, probe_rate
 
@@ -127,9 +126,10 @@ def run_searches(
     stopped = ""
     ended = executor.run(_answer, feed)
     try:
-        for (question, _), found in ended:
+        for (question, task), found in ended:
+            # One that was asked ahead may never be needed: its death ends nothing.
             if isinstance(found, Died):
-                raise SimulationError(found.reason)
+                found = Probe(task.rate_per_s or 0.0, False, error=found.reason)
             known[question] = found
             if progress is not None:
                 progress(len(known))

@@ -178,5 +178,5 @@ def test_recording_changes_no_decision() -> None:
         for call in log.calls
         if call["call"] == "schedule" and call["ran"] is not None
     ]
-    assert recorded == [(step[2] + step[3], step[5]) for step in traces[0][:60]]
+    assert recorded == [(step[2] + step[3], step[6]) for step in traces[0][:60]]
     assert lookup("engine", log.kind) is SarathiScheduler

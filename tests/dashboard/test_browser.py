@@ -1,4 +1,4 @@
-"""The main path in a real browser: run the quickstart, look at it, its memory and cluster, compare two, move sliders.
+"""The main path in a real browser: run the quickstart, look at it from all sides, compare two, open a sweep.
 
 Screenshots of every page go to build/screenshots. Run with `make test-ui`.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -20,19 +21,33 @@ pytest.importorskip("streamlit")
 pytestmark = pytest.mark.ui
 
 ROOT = Path(__file__).resolve().parents[2]
+SWEEP = """\
+base: quickstart
+axes:
+  - {key: pools.0.hardware, values: [l40s, h100-sxm]}
+  - {key: workload.trace.rate_scale, values: [0.5, 1, 2, 4]}
+overrides: [pools.0.replicas=1, workload.trace.limit=60]
+"""
 SHOTS = ROOT / "build" / "screenshots"
 PATIENCE_MS = 90_000
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The dashboard on a folder of its own."""
+    """The dashboard on a folder of its own, with a sweep in it."""
     from simserve.cli.dashboard import dashboard_command
 
+    home = tmp_path_factory.mktemp("ui")
+    (home / "sweep.yaml").write_text(SWEEP)
+    subprocess.run(
+        [sys.executable, "-m", "simserve", "sweep", str(home / "sweep.yaml"), "--out", str(home / "swept"),
+         "--workers", "1", "--price", "l40s=1", "--price", "h100-sxm=3"],
+        check=True, capture_output=True,
+    )  # fmt: skip
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command, environment = dashboard_command([str(tmp_path_factory.mktemp("ui"))], port=port, browser=False)
+    command, environment = dashboard_command([str(home)], port=port, browser=False)
     server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     try:
         deadline_s = time.monotonic() + 60
@@ -78,6 +93,8 @@ def settle(tab: Any) -> None:
 def shoot(tab: Any, name: str) -> None:
     SHOTS.mkdir(parents=True, exist_ok=True)
     settle(tab)
+    # Grey places stand where something is still being loaded.
+    tab.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")
     tab.wait_for_timeout(1000)
     tab.screenshot(path=str(SHOTS / f"{name}.png"))
 
@@ -120,7 +137,7 @@ def test_the_main_path(browser: Any, address: str) -> None:
     dark.close()
 
     turn_to(tab, "Memory")
-    for text in ("One GPU", "KV blocks, instance 0", "Empty places in last blocks"):
+    for text in ("One GPU", "KV blocks, ", "Empty places in last blocks"):
         tab.get_by_text(text).first.wait_for()
     shoot(tab, "memory")
     turn_to(tab, "Cluster")
@@ -139,9 +156,10 @@ def test_the_main_path(browser: Any, address: str) -> None:
     choice = tab.get_by_role("combobox")
     for _ in range(2):
         choice.click()
-        tab.get_by_role("option").first.click()
+        tab.get_by_role("option").filter(has_text="simserve-runs").first.click()
         settle(tab)
-    tab.get_by_text("Share of requests that took no longer").wait_for()
+    tab.keyboard.press("Escape")
+    tab.get_by_text("that took no longer").wait_for()
     assert tab.url.count("runs=") == 2
     shoot(tab, "compare")
 
@@ -156,8 +174,39 @@ def test_the_main_path(browser: Any, address: str) -> None:
     assert "batch=64" in tab.url
     shoot(tab, "roofline")
 
-    for name, text in (("Trace", "Arrivals in intervals"), ("Sweep", "There is no sweep")):
-        turn_to(tab, name)
-        tab.get_by_text(text).first.wait_for()
-        shoot(tab, name.lower())
+    turn_to(tab, "Trace")
+    tab.get_by_text("Arrivals in intervals").first.wait_for()
+    shoot(tab, "trace")
+
+    turn_to(tab, "Sweep")
+    tab.get_by_text("Throughput against latency").wait_for()
+    shoot(tab, "sweep")
+    tab.locator(".js-plotly-plot .points path").first.click(force=True)
+    tab.get_by_text("Open it on a page of its own").wait_for()
+    tab.get_by_text("Bottleneck.").wait_for()
+    tab.close()
+
+
+def test_the_part_of_a_run_is_in_the_address(browser: Any, address: str) -> None:
+    tab = open_tab(browser, f"{address}/result?result-picture=Requests")
+    tab.get_by_text("Lives of").wait_for()
+    settle(tab)
+    slider = tab.get_by_role("slider").first
+    slider.focus()
+    for _ in range(3):
+        slider.press("PageUp")
+    tab.get_by_text("that lived from").wait_for()
+    assert "result-part=" in tab.url
+    again = open_tab(browser, tab.url)
+    again.get_by_text("that lived from").wait_for()
+    again.close()
+    tab.close()
+
+
+@pytest.mark.parametrize("name", ["", "result", "memory", "cluster", "compare", "sweep", "roofline", "trace"])
+def test_every_page_opens_in_the_dark(browser: Any, address: str, name: str) -> None:
+    tab = open_tab(browser, f"{address}/{name}", "dark")
+    tab.get_by_role("heading", level=1).wait_for()
+    shoot(tab, f"{name or 'run'}-dark")
+    assert not tab.get_by_test_id("stException").count()
     tab.close()

@@ -26,13 +26,53 @@ def test_figures_and_bottleneck(runs: Path, open_page: Open, words_of: Words) ->
 
 
 @pytest.mark.parametrize(
-    "picture", ["Latencies", "Latencies over time", "Load over time", "Requests", "Steps"]
+    "picture", ["Latencies", "Latencies over time", "Load over time", "Requests", "Where time goes", "Steps"]
 )
 def test_every_picture_is_drawn(runs: Path, open_page: Open, picture: str) -> None:
     app = open_page("result", run="one")
     app.segmented_control(key="result-picture").set_value(picture).run()
     assert not app.exception
     assert len(app.get("plotly_chart")) == 1
+
+
+def test_a_part_of_the_run_is_drawn_anew(runs: Path, open_page: Open) -> None:
+    app = open_page("result", run="one")
+    assert not app.slider
+    app.segmented_control(key="result-picture").set_value("Requests").run()
+    app.slider(key="result-part").set_value((40.0, 60.0)).run()
+    assert not app.exception
+    drawn = json.loads(app.get("plotly_chart")[0].proto.spec)["layout"]
+    end_s = json.loads((runs / "one" / "summary.json").read_text())["duration"]
+    assert drawn["xaxis"]["range"] == pytest.approx([0.4 * end_s, 0.6 * end_s], rel=0.01)
+    assert "that lived from" in drawn["title"]["text"]
+
+
+def test_scenario_and_downloads_come_when_they_are_opened(runs: Path, open_page: Open) -> None:
+    app = open_page("result", run="one")
+    assert not app.code
+    app.session_state["result-more"] = True
+    app.run()
+    assert not app.exception
+    assert app.code[0].value == (runs / "one" / "scenario.yaml").read_text().strip()
+
+
+def test_a_run_that_names_code_is_shown_but_not_priced_again(
+    empty: Path, made_runs: Path, open_page: Open, words_of: Words
+) -> None:
+    shutil.copytree(made_runs / "two", empty / "own")
+    path = empty / "own" / "scenario.yaml"
+    path.write_text(path.read_text().replace("kind: vllm", "kind: 'os:system'"))
+    app = open_page("result")
+    app.segmented_control(key="result-picture").set_value("Where time goes").run()
+    assert not app.exception
+    assert "import code" in words_of(app)
+
+
+def test_small_tables_are_text_with_every_figure(runs: Path, open_page: Open, words_of: Words) -> None:
+    app = open_page("result", run="two")
+    assert not app.dataframe, "the grid is not loaded for a few rows"
+    summary = json.loads((runs / "two" / "summary.json").read_text())
+    assert f"| TTFT | {summary['mean_ttft_ms']:.4g} |" in words_of(app)
 
 
 def test_an_empty_folder_says_how_to_begin(empty: Path, open_page: Open, words_of: Words) -> None:

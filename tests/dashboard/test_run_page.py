@@ -61,6 +61,33 @@ def test_knobs_start_with_the_scenario_and_change_the_run(
     assert "was there already" in words_of(again), "the same content is not run twice"
 
 
+def test_the_form_has_the_knobs_of_the_schema(empty: Path, open_page: Open) -> None:
+    (empty / "own.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0,50,9\n1,60,9\n")
+    app = open_page("run", scenario="quickstart")
+    numbers = {each.label: each for each in app.number_input}
+    choices = {each.label: each for each in app.selectbox}
+    assert numbers["pipeline_parallel_size"].min == 1
+    assert choices["scheduling_policy"].options == ["fcfs", "priority"]
+    assert "fp8" in choices["kv_cache_dtype"].options
+    assert "prefix_aware" in choices["router"].options
+    (caching,) = app.toggle
+    assert caching.label == "enable_prefix_caching"
+    assert caching.value
+    caching.set_value(False)
+    choices["trace"].set_value(str(empty / "own.csv"))
+    choices["router"].set_value("round_robin")
+    choices["kv_cache_dtype"].set_value("fp8")
+    numbers["gpu_memory_utilization"].set_value(0.5)
+    app = wait(press(app.run(), "Run"))
+    assert not app.exception
+    text = next(empty.rglob("scenario.yaml")).read_text()
+    for line in (
+        "enable_prefix_caching: false", "own.csv", "policy: round_robin", "kv_cache_dtype: fp8",
+        "gpu_memory_utilization: 0.5",
+    ):  # fmt: skip
+        assert line in text
+
+
 def test_the_form_follows_the_scenario(empty: Path, open_page: Open) -> None:
     app = open_page("run", scenario="static-batching")
     kinds = {each.label: each.value for each in app.selectbox}

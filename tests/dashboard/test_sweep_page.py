@@ -57,6 +57,38 @@ def test_curves_map_and_points(swept: Path, open_page: Open, words_of: Words, mo
         assert len(opened.metric) == 8
 
 
+def test_throughput_is_related_to_gpus_and_dollars(swept: Path, monkeypatch: Any) -> None:
+    from dashboard.sweep_table import bases_of, draw_tradeoff, read_sweep, target_of
+
+    monkeypatch.setenv("SIMSERVE_DASHBOARD_DIRS", str(swept))
+    table = read_sweep(swept / "out")
+    done = table[table["status"] == "done"].assign(accelerators=[1, 2] * 2, usd_per_hour=[3.0, None] * 2)
+    assert bases_of(done) == {"in all": None, "per GPU": "accelerators", "per USD/hour": "usd_per_hour"}
+    assert target_of(swept / "out", done, "p90_ttft_ms") == 1000.0
+    assert target_of(swept / "out", done, "p99_itl_ms") is None
+    for base, points in (("in all", 4), ("per GPU", 4), ("per USD/hour", 2)):
+        column = bases_of(done)[base]
+        *curves, front = draw_tradeoff(
+            done, "p90_ttft_ms", "output_throughput", "model", 100.0, (base, column)
+        ).data
+        drawn = {key: x for curve in curves for key, x in zip(curve.customdata, curve.x, strict=True)}
+        assert len(drawn) == points
+        for key, x in drawn.items():
+            (row,) = done[done["identity"] == key].to_dict("records")
+            assert x == pytest.approx(row["output_throughput"] / (1 if column is None else row[column]))
+        assert set(front.customdata) <= set(drawn)
+        assert front.x[-1] == max(drawn.values())
+
+
+def test_a_clicked_point_is_named_by_its_identity() -> None:
+    from dashboard.plots import picked_of
+
+    assert picked_of(None) is None
+    assert picked_of({"selection": {"points": []}}) is None
+    for found in ("abc", ["abc"]):
+        assert picked_of({"selection": {"points": [{"customdata": found, "x": 1}]}}) == "abc"
+
+
 def test_without_a_sweep_it_says_how_to_make_one(empty: Path, open_page: Open, words_of: Words) -> None:
     assert "simserve sweep" in words_of(open_page("sweep"))
     (empty / "results.parquet").write_text("no parquet")

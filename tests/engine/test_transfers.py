@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from simserve.cost.simple import ConstantTimer
+from simserve.cost.simple import ConstantTimer, LinearTimer
 from simserve.engine.clock import StageClock
 from simserve.engine.transfers import COPY_S, LayeredLoad, TierPath, TransferClock
 from simserve.scheduler.batch import (
@@ -12,6 +12,7 @@ from simserve.scheduler.batch import (
     ON_DEVICE,
     TO_HOST,
     Batch,
+    Forecast,
     Landing,
     Transfer,
     read_path,
@@ -136,3 +137,34 @@ def test_weights_and_copies_take_the_path_from_the_host_one_after_the_other() ->
     assert links.free_at(FROM_HOST) == 1_800_000
     # The other direction is not theirs.
     assert links.start(Transfer(TO_HOST, 10_000_000), 0) == Landing(0, 1_000_000)
+
+
+@pytest.mark.parametrize("stages", [1, 3])
+def test_a_plan_waits_for_copies_as_its_steps_would(stages: int) -> None:
+    def build_clock() -> StageClock:
+        timers = [LinearTimer(0.001, 0.0, 1e-6, 1e-8)] * stages
+        reads = [lambda tokens: 300_000 + tokens] * stages
+        return StageClock(timers, host_ns=0, serial=False, transfers=build(), weight_reads=reads)
+
+    stepped, planned = build_clock(), build_clock()
+    batch = Batch(0)
+    batch.decodes = batch.samples = 4
+    batch.context_tokens = 4000
+    ends = []
+    for clock in (stepped, planned):
+        first = clock.dispatch(batch, 0)
+        assert clock.links is not None
+        # Begins when the first step's weights have left the path, and outlasts that step.
+        clock.links.start(Transfer(FROM_HOST, 30_000_000), 0)
+    for step in range(1, 6):
+        batch.context_tokens += 4
+        ends.append(stepped.dispatch(batch, ends[-1] if ends else first))
+        if step == 3:
+            assert stepped.links is not None
+            third = stepped.links.free_at(FROM_HOST)
+    plan = planned.plan([first], Forecast([(4, 4004)]), 5, first, 0)
+    assert plan.ends[1:] == ends
+    assert ends[0] >= 3_300_000 + stages * 1_000_000
+    planned.follow(plan, 1, 3)
+    assert planned.links is not None
+    assert planned.links.free_at(FROM_HOST) == third

@@ -165,6 +165,19 @@ def test_a_chunk_under_way_counts_with_the_time_until_it_lands() -> None:
     assert stack.choose_fetch(found, 25, compute_s, keys, Busy((), {write.ticket: 9.0})) == []
 
 
+def test_what_comes_in_by_layers_overlaps_with_the_computing() -> None:
+    stack = build_stack(("host", 9, "through"), host=12.0)
+    stack.publish([1, 2])
+    found, keys = stack.find([1, 2]), [1, 2]
+    # 20 tokens at 12 a second take longer than they are computed in, beside the other 40.
+    alone_s, rest_s = compute_s(0, 60), compute_s(20, 40)
+    fetch_s = stack.estimate_fetch_s(found)
+    assert fetch_s + rest_s > alone_s > max(fetch_s / 4 + rest_s, fetch_s + rest_s / 4)
+    assert stack.choose_fetch(found, 60, compute_s, keys) == []
+    assert stack.choose_fetch(found, 60, compute_s, keys, layers=4) == found
+    assert stack.choose_fetch(found, 60, compute_s, keys, Busy((9.0,)), layers=4) == []
+
+
 def test_moves_name_those_that_brought_what_they_read() -> None:
     stack = build_stack(("host", 2, "through"), ("nvme", 9, "back"))
     (first,) = stack.publish([1, 2])

@@ -37,6 +37,12 @@ def test_whole_experts_cost_a_rank_what_slices_of_all_cost() -> None:
     assert (whole.experts.expert_ranks, whole.experts.tensor_ranks) == (8, 1)
 
 
+def test_blocks_side_by_side_are_reduced_once() -> None:
+    """Falcon adds attention and MLP before the all-reduce; 80 layers and the embedding."""
+    assert listed(Parallelism(4), "falcon-180b")["all_reduce"].count == 80 + 1
+    assert listed(Parallelism(4), "bloom-176b")["all_reduce"].count == 2 * 70 + 1
+
+
 def test_data_parallel_attention_gathers_tokens_for_the_experts() -> None:
     alone = listed(Parallelism(1))
     shared = listed(Parallelism(1, 8, enable_expert_parallel=True))

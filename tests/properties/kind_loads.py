@@ -18,7 +18,11 @@ STEP_NS = 10_000_000
 # What differs between the kinds: options to choose from, and whether a step has a token budget.
 OPTIONS: dict[str, dict[str, list[Any]]] = {
     "sarathi": {},
-    "vllm-v0": {"preemption_mode": ["recompute", "swap"], "swap_space": [40 / 2**30, 400 / 2**30]},
+    "vllm-v0": {
+        "mix_prompts": [False, False, True],
+        "preemption_mode": ["recompute", "swap"],
+        "swap_space": [40 / 2**30, 400 / 2**30],
+    },
     "orca": {"reserve": ["max", "max_tokens", "oracle"]},
     "static": {
         "context_phase": ["longest", "shortest"],

@@ -54,17 +54,8 @@ def build_scenario(seed: int) -> dict[str, Any]:
     }
     if draw.random() < 0.3:
         workload["prefixes"] = {"groups": 3, "tokens": 40}
-    if draw.random() < 0.3:
-        workload["sessions"] = {"turns": 3, "think_time_s": draw.choice([0, 0.05])}
-        workload["prompt_tokens"]["max"] = max_len // 8
-        workload["output_tokens"]["max"] = max(2, max_len // 8)
-    client: dict[str, Any] = {}
-    if draw.random() < 0.2:
-        client["timeout_s"] = draw.choice([0.05, 0.5])
-    if draw.random() < 0.2:
-        client["max_concurrency"] = draw.choice([1, 5])
-    if client:
-        workload["client"] = client
+    draw_sessions(draw, workload, max_len)
+    draw_client(draw, workload)
     return {
         "seed": seed,
         "model": model,
@@ -79,6 +70,25 @@ def build_scenario(seed: int) -> dict[str, Any]:
         ],
         "router": draw.choice(["round_robin", "least_outstanding", "random", "prefix_aware"]),
     }
+
+
+def draw_sessions(draw: random.Random, workload: dict[str, Any], max_len: int) -> None:
+    """Make the requests turns of sessions, now and then."""
+    if draw.random() < 0.3:
+        workload["sessions"] = {"turns": 3, "think_time_s": draw.choice([0, 0.05])}
+        workload["prompt_tokens"]["max"] = max_len // 8
+        workload["output_tokens"]["max"] = max(2, max_len // 8)
+
+
+def draw_client(draw: random.Random, workload: dict[str, Any]) -> None:
+    """Let the client give up, or hold requests back, now and then."""
+    client: dict[str, Any] = {}
+    if draw.random() < 0.25:
+        client["timeout_s"] = draw.choice([0.02, 0.05, 0.5])
+    if draw.random() < 0.25:
+        client["max_concurrency"] = draw.choice([1, 5])
+    if client:
+        workload["client"] = client
 
 
 def check(scenario: dict[str, Any]) -> Result:

@@ -15,7 +15,11 @@ SCENARIOS = 60
 GROUP = 10
 OPTIONS: dict[str, dict[str, list[Any]]] = {
     "sarathi": {},
-    "vllm-v0": {"preemption_mode": ["recompute", "swap", "swap"], "swap_space": [0.02, 0.2, 4]},
+    "vllm-v0": {
+        "mix_prompts": [False, False, True],
+        "preemption_mode": ["recompute", "swap", "swap"],
+        "swap_space": [0.02, 0.2, 4],
+    },
     "orca": {"reserve": ["max", "max_tokens", "pow2", "oracle", "grow"], "allocator": ["first_fit", "buddy"]},
     "static": {
         "context_phase": ["longest", "shortest"],

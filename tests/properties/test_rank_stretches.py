@@ -7,6 +7,7 @@ import random
 from typing import Any
 
 import pytest
+from random_scenarios import draw_client
 
 from simserve.cluster.cluster import Cluster
 from simserve.cluster.data_parallel import DataParallelInstance
@@ -60,13 +61,7 @@ def build_scenario(seed: int) -> dict[str, Any]:
     }
     if draw.random() < 0.3:
         workload["prefixes"] = {"groups": 3, "tokens": 40}
-    client: dict[str, Any] = {}
-    if draw.random() < 0.3:
-        client["timeout_s"] = draw.choice([0.02, 0.1, 0.5])
-    if draw.random() < 0.3:
-        client["max_concurrency"] = draw.choice([1, 5])
-    if client:
-        workload["client"] = client
+    draw_client(draw, workload)
     return {
         "seed": seed,
         "model": model,

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from random_scenarios import check
+from random_scenarios import check, draw_client, draw_sessions
 
 from tests.properties.seeds import seed_groups
 
@@ -47,17 +47,8 @@ def build_scenario(seed: int) -> dict[str, Any]:
     if draw.random() < 0.4:
         workload["prefixes"] = {"groups": 3, "tokens": longest // 4}
         workload["prompt_tokens"]["max"] = longest // 4
-    if draw.random() < 0.3:
-        workload["sessions"] = {"turns": 3, "think_time_s": draw.choice([0, 0.05])}
-        workload["prompt_tokens"]["max"] = longest // 8
-        workload["output_tokens"]["max"] = max(2, longest // 8)
-    client: dict[str, Any] = {}
-    if draw.random() < 0.2:
-        client["timeout_s"] = draw.choice([0.05, 0.5])
-    if draw.random() < 0.2:
-        client["max_concurrency"] = draw.choice([1, 5])
-    if client:
-        workload["client"] = client
+    draw_sessions(draw, workload, longest)
+    draw_client(draw, workload)
     return {
         "seed": seed,
         "model": draw.choice(["llama-3.1-8b", "llama-3.1-8b", "gemma-2-9b"]),

@@ -16,11 +16,12 @@ from simserve import registry
 from simserve.kvcache.cache_plan import CachePlan, TierPlan
 from simserve.kvcache.tier import TierSpec
 from simserve.scheduler.batch import Batch, Landing, Transfer, Usage
-from simserve.scheduler.config import KVGroup
+from simserve.scheduler.config import KVGroup, SchedulerConfig
 from simserve.testing.harness import drive
+from simserve.workload.request import Request, Segment
 
 STEP_NS = 1_000_000
-FEWER = settings(LOADS, max_examples=20)
+FEWER = settings(LOADS, max_examples=14)
 
 
 class SlowLinks:
@@ -167,3 +168,24 @@ def test_tables_by_ids_decide_the_same(case: tuple[Load, int]) -> None:
     assert by_ids[:2] == by_runs[:2]
     assert by_ids[3:] == by_runs[3:]
     assert [used for used, _ in id_usage] == [used for used, _ in usage]
+
+
+def test_outputs_that_are_being_loaded_are_published_in_every_step() -> None:
+    """Two make the same blocks, one by decoding and one by loading: who was first decides who is found."""
+    plan = TierPlan((TierSpec("host", 400, 1e9),), (False,), 1, chunk_tokens=8, load="async")
+    config = SchedulerConfig(num_gpu_blocks=20, block_size=4, max_model_len=76, cache=CachePlan(tiers=plan))
+
+    def ask(number: int, prompt: tuple[Segment, ...], outputs: int, stream: int) -> Request:
+        tokens = sum(segment.length for segment in prompt)
+        return Request(number, 0, prompt, tokens, outputs, outputs, stream, tokens + outputs)
+
+    head, tail = Segment(7, 0, 4), Segment(5, 0, 16)
+    requests = (
+        ask(0, (head,), 20, 5),
+        ask(1, (Segment(6, 0, 75),), 1, 101),  # drops what the first has left on the GPU
+        ask(2, (head, tail), 20, 102),
+        ask(3, (head,), 20, 5),
+        ask(4, (head, tail), 1, 104),
+    )
+    load = Load(config, requests, (0, 30, 33, 34, 56), ())
+    assert_equal((load, STEP_NS // 4))

@@ -163,8 +163,14 @@ def test_the_page_works_without_a_network(tmp_path: Path) -> None:
 
     found = roofline("llama-3.1-8b", "h100-sxm", batch=32, context=4096, prefill=512, what_if="flops=2x")
     figure = draw_roofline(found)
-    drawn = {name for trace in figure.data if trace.text for name in trace.text}
-    assert {"qkv", "mlp_down"} <= drawn
+    points = [trace for trace in figure.data if trace.text]
+    drawn = " ".join(text for trace in points for text in trace.customdata)
+    assert {name for name in ("qkv", "mlp_down", "mlp_up", "lm_head") if f"<b>{name}</b>" in drawn} == {
+        "qkv", "mlp_down", "mlp_up", "lm_head"
+    }  # fmt: skip
+    named = {name for trace in points for name in trace.text}
+    assert "mlp_up" in named, "the largest is named"
+    assert "qkv" not in named, "what lies beside it is not"
     ridge = found.step.peak_flops["bfloat16"] / found.step.bytes_per_s
     assert any(trace.mode == "lines" and ridge in trace.x for trace in figure.data)
     page = tmp_path / "roofline.html"

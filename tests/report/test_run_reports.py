@@ -12,12 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from simserve.cli.entry import app
-from simserve.report import life_figures
 from simserve.report.perfetto import trace_events, write_perfetto
 from simserve.report.prometheus import metric_lines
-from simserve.report.run_figures import FIGURES, draw_run
 from simserve.report.run_folder import RunFolder
-from simserve.report.thinning import thin_distribution, thin_series
 from simserve.report.token_times import gap_counts, token_gaps
 from simserve.report.vllm_bench import bench_result, write_vllm_bench
 from simserve.scenario.loader import load_scenario
@@ -170,28 +167,6 @@ def test_time_series_are_open_metrics(run: RunFolder) -> None:
     assert total("vllm:num_requests_running") == 0  # the run is over
 
 
-def test_every_picture_draws_within_its_points(run: RunFolder) -> None:
-    pytest.importorskip("plotly")
-    for draw in FIGURES:
-        figure = draw(run)
-        points = sum(len(trace.x) for trace in figure.data)
-        assert 0 < points <= 20_000, draw.__name__
-
-
-def test_thinning_keeps_spikes() -> None:
-    x = np.arange(100_000, dtype=np.float64)
-    y = np.zeros(100_000)
-    y[31_415], y[92_653] = 9.0, -7.0
-    thin_x, thin_y = thin_series(x, y, 1000)
-    assert len(thin_x) <= 1000
-    assert {9.0, -7.0} <= set(thin_y.tolist())
-    assert (np.diff(thin_x) > 0).all()
-    values, shares = thin_distribution(np.arange(1.0, 10_001.0), 200)
-    assert values[-1] == 10_000.0
-    assert shares[-1] == 1.0
-    assert values[np.searchsorted(shares, 0.999)] > 9_900
-
-
 def test_the_command_line_writes_all_of_them(run: RunFolder, tmp_path: Path) -> None:
     pytest.importorskip("plotly")
     files = {
@@ -212,12 +187,3 @@ def test_the_command_line_writes_all_of_them(run: RunFolder, tmp_path: Path) -> 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["report", str(tmp_path)])
     assert result.exit_code == 2 or "holds no run" in str(result.exception)
-
-
-def test_pictures_have_a_bounded_number_of_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = made("kv-pressure.yaml", tmp_path / "out", "workload.requests=80")
-    whole = {draw.__name__: sum(len(trace.x) for trace in draw(run).data) for draw in FIGURES}
-    assert max(whole.values()) <= life_figures.MOST_POINTS
-    monkeypatch.setattr(life_figures, "MOST_POINTS", 200)
-    lives = sum(len(trace.x) for trace in draw_run(run, "request_lives").data)
-    assert 0 < lives <= 200 < whole["request_lives"]

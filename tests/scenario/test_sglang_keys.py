@@ -138,3 +138,26 @@ def test_it_serves() -> None:
     result = simulate(load_scenario(SCENARIO.replace("HARDWARE", "h100-sxm")), check=True)
     assert result.summary["completed"] == 20
     assert result.summary["total_output_tokens"] == 100
+
+
+HOST = "kv_cache={tiers: [{name: host, capacity_gib: 8, write: back}], chunk_tokens: 64}"
+
+
+def test_tiers_stand_behind_its_own_tree() -> None:
+    config = config_of(
+        HOST, "tensor_parallel_size=2", "options={hicache_storage_prefetch_policy: best_effort}"
+    )
+    tiers = config.tiers
+    assert tiers is not None
+    assert (tiers.load, tiers.layers, tiers.gpus, tiers.chunk_tokens) == ("layerwise", 32, 2, 64)
+    assert tiers.specs[0].capacity_bytes == 8 * 2**30
+    assert config.hicache_storage_prefetch_policy == "best_effort"
+    assert config_of("kv_cache=radix").tiers is None
+    with pytest.raises(InputError, match="expected layerwise or blocking"):
+        plan("kv_cache={tiers: [{name: host, capacity_gib: 8}], load: async}")
+
+
+def test_what_it_always_does_with_tiers_is_a_warning() -> None:
+    keys = [f"pools.0.engine.{HOST}", "pools.0.engine.kv_cache.fetch=always"]
+    warnings = check_scenario(load_scenario(SCENARIO.replace("HARDWARE", "h100-sxm"), keys))
+    assert warnings == ["pools.0.engine.kv_cache.fetch means nothing for kind 'sglang'"]

@@ -1,81 +1,10 @@
-"""SGLang's scheduler with memory behind the GPU's (HiCache), rule by rule."""
+"""SGLang's scheduler with host memory behind the GPU's (HiCache), rule by rule."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import pytest
-
-from simserve.errors import UnknownNameError
-from simserve.kvcache.cache_plan import TierPlan
-from simserve.kvcache.tier import TierSpec
-from simserve.scheduler.batch import FROM_HOST, TO_HOST, Batch, Landing, Transfer
-from simserve.scheduler.kv_connector import InstantLinks
-from simserve.scheduler.sglang import SglangScheduler
-from simserve.scheduler.sglang.tiered_memory import TieredPool
-from simserve.workload.request import Request, Segment
-from tests.scheduler.sglang_loads import build
-
-MS = 1_000_000
-
-
-class SlowLinks(InstantLinks):
-    """One path for all, a token's byte a microsecond."""
-
-    def __init__(self) -> None:
-        self.started: list[Transfer] = []
-        self.free_ns = 0
-
-    def start(self, transfer: Transfer, now_ns: int) -> Landing:
-        begin = max(now_ns, self.free_ns)
-        self.free_ns = begin + transfer.size_bytes * 1000
-        self.started.append(transfer)
-        return Landing(begin, self.free_ns)
-
-    def free_at(self, path: int) -> int:
-        return self.free_ns
-
-
-def build_tiered(
-    host: int = 1000, write: Any = "through", disk: int = 0, load: Any = "layerwise", **options: Any
-) -> tuple[SglangScheduler, TieredPool]:
-    specs = [TierSpec("host", host, 1e9, write=write)]
-    if disk:
-        specs.append(TierSpec("nvme", disk, 1e6))
-    own_paths = (False, True)[: len(specs)]
-    plan = TierPlan(tuple(specs), own_paths, bytes_per_token=1, chunk_tokens=64, load=load, layers=4)
-    scheduler = build(**{"pool_tokens": 100, "context_len": 1000, "tiers": plan} | options)
-    assert isinstance(scheduler.pool, TieredPool)
-    return scheduler, scheduler.pool
-
-
-def prompt(request_id: int, stream: int, tokens: int, most: int = 2, tail: int = 0) -> Request:
-    """A request for the first tokens of a stream, and then some of its own."""
-    segments = [Segment(stream, 0, tokens)]
-    if tail:
-        segments.append(Segment(1000 + request_id, 0, tail))
-    shared = tokens + tail
-    return Request(request_id, 0, tuple(segments), shared, most, most, 100 + request_id, shared_tokens=shared)
-
-
-def step(scheduler: SglangScheduler, now_ns: int = 0) -> Batch | None:
-    batch = scheduler.schedule(now_ns)
-    if batch is not None:
-        scheduler.complete()
-    scheduler.check_integrity()
-    return batch
-
-
-def serve(scheduler: SglangScheduler, request: Request, now_ns: int = 0) -> Batch:
-    """Serve a request alone; return its prefill."""
-    scheduler.add(request, request.id)
-    first = step(scheduler, now_ns)
-    assert first is not None
-    while scheduler.sequences:
-        step(scheduler, now_ns)
-    step(scheduler, now_ns)
-    return first
-
+from simserve.scheduler.batch import FROM_HOST, TO_HOST, Transfer
+from simserve.workload.request import Segment
+from tests.scheduler.sglang_tier_loads import SlowLinks, build_tiered, prompt, serve, step
 
 # -- loads ---------------------------------------------------------------------------------------------------
 
@@ -201,87 +130,14 @@ def test_write_back_makes_no_stretch_in_which_it_would_copy() -> None:
     assert reach == {"through": 28, "back": 18}  # to its end, or as far as what is free
 
 
-# -- storage -------------------------------------------------------------------------------------------------
-
-
-def build_stored(policy: str) -> tuple[SglangScheduler, TieredPool, int]:
-    """Return a scheduler whose storage alone has 640 tokens of stream 1, and a time when all has landed."""
-    scheduler, pool = build_tiered(
-        host=1400, disk=10_000, pool_tokens=700, context_len=2000, hicache_storage_prefetch_policy=policy
-    )
-    serve(scheduler, prompt(0, 1, 640))
-    serve(scheduler, prompt(1, 2, 690), 1)
-    serve(scheduler, prompt(2, 3, 690), 2)
-    assert pool.tree.peek([Segment(1, 0, 640)], 640) == 0
+def test_a_pass_that_must_decode_waits_for_no_landing() -> None:
+    """Where a chunk has to let passes go by, those are what it waits for, not the copies under way."""
+    scheduler, _ = build_tiered(chunked_prefill_size=8, prefill_decode_interval=3)
     assert scheduler.connector is not None
     scheduler.connector.links = SlowLinks()
-    return scheduler, pool, 10 * MS
-
-
-def test_a_request_waits_for_what_is_read_and_others_go_by() -> None:
-    scheduler, pool, now = build_stored("wait_complete")
-    scheduler.add(prompt(3, 1, 640, tail=8), 3)
-    scheduler.add(prompt(4, 4, 5, most=1), 4)
-    batch = step(scheduler, now)
-    assert batch is not None
-    assert [entry.sequence.id for entry in batch.entries] == [4]
-    assert pool.tree.host_reserved == 640
-    landing = scheduler.wake_at(now)
-    assert landing == now + 640_000
-    assert step(scheduler, now + 1) is None
-    batch = step(scheduler, landing)
-    assert batch is not None
-    assert [(entry.tokens, entry.computed_before) for entry in batch.entries] == [(8, 640)]
-    assert (pool.tier_counts["nvme"].read_bytes, pool.tree.host_reserved) == (640, 0)
-
-
-def test_best_effort_takes_whole_chunks_of_what_has_landed() -> None:
-    scheduler, pool, now = build_stored("best_effort")
-    scheduler.batch.full = True  # as if nobody could join yet
-    row = scheduler.add(prompt(3, 1, 640, tail=8), 3)
-    pool.begin_pass(scheduler.sequences, now)
-    pool.begin_pass(scheduler.sequences, now + 200_000)  # 200 of 640 tokens
-    assert pool.look_up(row)
-    assert (row.prefix, row.host_hit) == (0, 192)
-    assert pool.tree.host_reserved == 0
-
-
-def test_a_timeout_starts_when_the_request_is_tried_first() -> None:
-    scheduler, pool, now = build_stored("timeout")
-    row = scheduler.add(prompt(3, 1, 640, tail=8), 3)
-    assert isinstance(scheduler.connector.links if scheduler.connector else None, SlowLinks)
-    scheduler.connector.links.free_ns = 3600 * 10**9  # type: ignore[union-attr]
-    pool.begin_pass(scheduler.sequences, now)
-    assert not pool.look_up(row)
-    # A second, and a quarter for every 1,024 of the 647 tokens that it misses.
-    deadline = now + 10**9 + round(647 * 0.25 / 1024 * 1e9)
-    assert scheduler.wake_at(now) == deadline + 1
-    pool.begin_pass(scheduler.sequences, deadline)
-    assert not pool.look_up(row)
-    pool.begin_pass(scheduler.sequences, deadline + 1)
-    assert pool.look_up(row)
-    assert (row.prefix, row.host_hit) == (0, 0)
-
-
-def test_a_request_that_goes_gives_back_the_room_for_what_is_read() -> None:
-    scheduler, pool, now = build_stored("wait_complete")
-    scheduler.add(prompt(3, 1, 640, tail=8), 3)
-    step(scheduler, now)
-    assert pool.tree.host_reserved == 640
-    scheduler.abort(3)
-    scheduler.check_integrity()
-    assert (pool.tree.host_reserved, scheduler.wake_at(now)) == (0, None)
-
-
-def test_short_stretches_are_not_read() -> None:
-    scheduler, pool, now = build_stored("wait_complete")
-    scheduler.add(prompt(3, 1, 250, tail=300), 3)
-    batch = step(scheduler, now)
-    assert batch is not None
-    assert batch.prefill_tokens == 550
-    assert pool.tier_counts["nvme"].hit_chunks == 3
-
-
-def test_an_unknown_policy_is_refused() -> None:
-    with pytest.raises(UnknownNameError, match="did you mean 'wait_complete'"):
-        build(hicache_storage_prefetch_policy="wait_complet")
+    scheduler.add(prompt(0, 1, 30), 0)
+    step(scheduler, 0)
+    assert step(scheduler, 1) is None
+    assert step(scheduler, 2) is None
+    assert scheduler.connector.links.free_at(0) > 2
+    assert scheduler.wake_at(2) is None

@@ -23,6 +23,24 @@ def test_prompts_run_alone_and_whole() -> None:
     assert script.step() == {first: 1, second: 1, third: 1}
 
 
+def test_prompts_may_run_beside_decodes() -> None:
+    script = Script("vllm-v0", max_num_batched_tokens=17, mix_prompts=True)
+    first, second = script.add(10, 4), script.add(6, 4)
+    third, fourth = script.add(15, 2), script.add(3, 2)
+    assert script.step() == {first: 10, second: 6}
+    assert script.step() == {first: 1, second: 1, third: 15}  # two decodes and 15 tokens fill the budget
+    assert script.step() == {first: 1, second: 1, third: 1, fourth: 3}
+
+
+def test_who_has_lost_its_seat_does_not_come_back_in_the_same_step() -> None:
+    script = Script("vllm-v0", mix_prompts=True, **TIGHT)
+    first, second = script.add(15, 9), script.add(14, 9)
+    script.step()
+    script.step()
+    assert script.step() == {first: 1}
+    assert script.preempted == [second]
+
+
 def test_admission_keeps_the_watermark_free() -> None:
     script = Script(
         "vllm-v0", num_gpu_blocks=201, block_size=1, max_num_batched_tokens=256, max_model_len=256

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from simserve.cli.entry import app
-from simserve.errors import InputError
+from simserve.errors import InputError, SimulationError
 from simserve.scenario.loader import load_scenario
 from simserve.study.capacity import Capacity, find_capacities, find_capacity
+from simserve.study.executor import Died
 from simserve.study.load import load_of
 from simserve.study.probe import ProbeTask, natural_rate, probe_rate, stretch
 from simserve.study.slo_terms import parse_slo
@@ -98,6 +100,26 @@ def test_a_search_that_is_stopped_tells_what_it_knows() -> None:
     held = [probe.rate_per_s for probe in found.probes if probe.holds]
     failed = [probe.rate_per_s for probe in found.probes if not probe.holds]
     assert (found.rate_per_s, found.fails_at_per_s) == (max(held), min(failed))
+
+
+def test_arrivals_that_are_too_short_are_told() -> None:
+    """0.1 s a request: ten of them arrive in ten times that at 5 a second, in less than four times at 30."""
+    scenario, slo = load_scenario(SERVER.replace("6000", "10")), parse_slo("ttft_mean<=1h")
+    assert not probe_rate(ProbeTask(scenario, slo, 5.0)).short
+    assert probe_rate(ProbeTask(scenario, slo, 30.0)).short
+
+
+def test_what_cannot_be_simulated_is_told() -> None:
+    with pytest.raises(InputError, match="fit"):
+        find_capacity(load_scenario(SERVER, ["model=llama-3.1-405b"]), parse_slo("ttft_mean<=0.25s"))
+
+    def die(call: object, feed: Callable[[], object]) -> Iterator[tuple[object, Died]]:
+        yield feed(), Died("its process died")
+
+    executor = LastFirst(1)
+    executor.run = die  # type: ignore[method-assign, assignment]
+    with pytest.raises(SimulationError, match="its process died"):
+        find_capacities([load_scenario(SERVER)], parse_slo("ttft_mean<=0.25s"), executor)
 
 
 def find_capacity_stopped(after: int) -> Capacity:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simserve.errors import SimulationError
 from simserve.scenario.loader import load_scenario
 from simserve.study.capacity import bisect_rate
 from simserve.study.executor import Died
@@ -107,10 +105,12 @@ def test_out_of_time_is_told() -> None:
     assert len(found.paths[0]) == 1
 
 
-def test_a_death_ends_the_search() -> None:
+def test_a_death_is_an_answer_and_only_matters_on_the_way() -> None:
     class Deadly(Oracle):
         def run(self, call: Callable[[Any], Any], feed: Callable[[], Any]) -> Iterator[tuple[Any, Any]]:
-            yield feed(), Died("its process died")
+            for asked, probe in super().run(call, feed):
+                yield asked, Died("its process died") if asked[0][1] > 7.9 else probe
 
-    with pytest.raises(SimulationError, match="its process died"):
-        run_searches([searching(0)], task_of, Deadly([1.0], 1))
+    for room in (1, 6):
+        (path,) = run_searches([searching(0)], task_of, Deadly([7.0], room)).paths
+        assert [probe.error for (_, rate), probe in path if rate > 7.9] == ["its process died"]

@@ -101,6 +101,22 @@ def test_files_that_are_wrong(tmp_path: Path, text: str, message: str) -> None:
     assert "s.yaml:" in str(caught.value)
 
 
+def test_traces_and_policies_are_axes_too(folder: Path) -> None:
+    head = "arrival_s,prompt_tokens,output_tokens\n"
+    for name, rows in (("a.csv", "0,10,5\n"), ("b.csv", "0,10,5\n1,20,3\n")):
+        (folder / name).write_text(head + rows)
+    (folder / "base.yaml").write_text(BASE.replace(BASE.splitlines()[2], "workload: {trace: {path: a.csv}}"))
+    axes = [
+        {"key": "workload.trace.path", "values": ["a.csv", "b.csv"]},
+        {"key": "router.policy", "values": ["round_robin", "random"]},
+    ]
+    (folder / "sweep.yaml").write_text(json.dumps({"base": "base.yaml", "axes": axes}))
+    run_sweep(points_of(folder), folder / "out", InOrder())
+    rows = pq.read_table(folder / "out" / RESULTS).to_pylist()
+    assert [row["completed"] for row in rows] == [1, 1, 2, 2]
+    assert [row["router.policy"] for row in rows] == ["round_robin", "random"] * 2
+
+
 def test_a_wrong_setting_is_told_with_its_key(folder: Path) -> None:
     (folder / "sweep.yaml").write_text("base: base.yaml\naxes: [{key: pools.0.replica, values: [1]}]")
     with pytest.raises(InputError, match=r"pools\.0\.replica=1.*replicas"):
@@ -155,12 +171,12 @@ def test_a_models_config_is_part_of_a_point_and_its_path_is_not(tmp_path: Path) 
 
     def made(home: str, layers: int) -> str:
         folder = tmp_path / home / "model"
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": layers}))
         (tmp_path / home / "base.yaml").write_text(BASE.replace("llama-3.1-8b", "model"))
         return identify(load_scenario(str(tmp_path / home / "base.yaml")))
 
-    assert made("one", 32) == made("two", 32) != made("three", 16)
+    assert made("one", 32) == made("two", 32) != made("one", 16)
 
 
 def test_a_stopped_sweep_goes_on_and_runs_nothing_twice(folder: Path) -> None:

@@ -93,7 +93,7 @@ class TokenPool:
 
     @property
     def moves_something(self) -> bool:
-        """Whether the next pass or batch has to begin a move between tiers."""
+        """Whether the next pass or batch has to begin a move between tiers, or to try a row again."""
         return False
 
     @property

@@ -100,6 +100,7 @@ class RequestTable:
         self._has_ended = False
         # Passes that must still decode before the next prefill.
         self._deferrals = 0
+        self._has_deferred = False
         self._stamps = 0
         self._orders = 0
 

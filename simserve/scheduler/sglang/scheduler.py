@@ -57,7 +57,8 @@ class SglangScheduler(DecodeStretch):
             self._enter(self._micro_batches[self._turn])
         self._merge_last()
         self._last = None
-        batch = None if self._defers_prefill() else self._form_prefill()
+        self._has_deferred = self._defers_prefill()
+        batch = None if self._has_deferred else self._form_prefill()
         if batch is None:
             batch = self._form_decode()
         if self._last is not None:
@@ -88,6 +89,9 @@ class SglangScheduler(DecodeStretch):
 
     def wake_at(self, now_ns: int) -> int | None:
         """Return when a cached prefix may expire, while anything is in flight, or something lands."""
+        finds_more = self._has_deferred or self.preempted or self.failed or self.pool.moves_something
+        if finds_more and not self._in_flight:
+            return None  # the next pass does something, whatever the time
         expiry = self.pool.tree.expires_at() if self._in_flight else None
         landing = self.pool.next_event(now_ns)
         return landing if expiry is None else expiry if landing is None else min(expiry, landing)

@@ -7,7 +7,8 @@ overlap the last batch of a stretch can be one that leaves foreseen ends out.
 
 from __future__ import annotations
 
-from simserve.scheduler.batch import Batch, Forecast, Usage
+from simserve.scheduler.batch import Batch, Forecast, Usage, sum_windows
+from simserve.scheduler.sequence import RUNNING
 from simserve.scheduler.sglang.results import Results
 from simserve.scheduler.sglang.row import Row
 
@@ -21,8 +22,9 @@ class DecodeStretch(Results):
         if not self._is_steady() or (owed and self.pool.awaits_time):
             return -owed  # what has expired or landed by now goes first
         limit = decoders.next_end() - decoders.completed
-        if limit + owed <= 0 or len(self._foreseen_ends()) == decoders.count:
-            # The next batch leaves somebody out, or there will be none.
+        leaving = self._foreseen_ends()
+        if limit + owed <= 0 or len(leaving) == decoders.count or (leaving and self.config.attention_window):
+            # The next batch leaves somebody out (what windows then read is not forecast), or there is none.
             limit -= 1
         schedules = self._count_affordable(limit + owed)
         return max(schedules - owed, -owed)
@@ -34,8 +36,6 @@ class DecodeStretch(Results):
             return False
         if len(self._micro_batches) > 1:
             return False  # they take turns: pass by pass
-        if self.config.attention_window is not None:
-            return False  # what windows read is no line over the steps
         if self._last is not None or self._deferrals or self.preempted or self.pool.moves_something:
             return False
         if self.waiting and (self._has_ended or not batch.full or self.config.preempts):
@@ -67,9 +67,16 @@ class DecodeStretch(Results):
         last = decoders.ordinal + schedules - 1
         leaving = self._foreseen_ends() if last == decoders.next_end() + 1 else []
         if not leaving:
-            return Forecast([shape])
+            return Forecast([shape], window_tokens=self._sum_windows(schedules))
         context = decoders.context_tokens(last) - sum([row.base + last + 1 for row in leaving])
         return Forecast([shape], decoders.count - len(leaving), context)
+
+    def _sum_windows(self, schedules: int) -> tuple[int, ...]:
+        window = self.config.attention_window
+        if window is None:
+            return (0,)
+        rows = [row for row in self.batch.rows if row.status == RUNNING and not row.is_resting]
+        return sum_windows([self.decoders.committed(row) + 1 for row in rows], window, schedules)
 
     def advance(self, steps: int, owed: int = 0, usage: list[Usage] | None = None) -> tuple[Usage, Usage]:
         """Pass `steps` completions and `owed + steps` schedules at once, as `horizon` has promised."""

@@ -54,8 +54,9 @@ class TieredPool(TokenPool):
         self._bytes_per_token: int = plan.bytes_per_token
         self._layers = plan.layers if plan.load == "layerwise" else 0
         self._now_ns = 0
-        # Rows that have entered the queue since the last pass.
+        # Rows that have entered the queue since the last pass; whether this one has put off another.
         self._arrived: list[Row] = []
+        self._looks_again = False
         # Copies that wait for the next pass, with where each begins; and those under way: (landing, copies).
         self._copies: list[tuple[HostedNode, int]] = []
         self._writing: deque[tuple[int, list[tuple[HostedNode, int]]]] = deque()
@@ -84,8 +85,8 @@ class TieredPool(TokenPool):
 
     @property
     def moves_something(self) -> bool:
-        """Whether the next pass or batch has to begin a move."""
-        return bool(self._copies or self._moves or self._transfers or self._arrived)
+        """Whether the next pass or batch has to begin a move, or to try a row again."""
+        return bool(self._copies or self._moves or self._transfers or self._arrived or self._looks_again)
 
     @property
     def awaits_time(self) -> bool:
@@ -105,6 +106,7 @@ class TieredPool(TokenPool):
     def begin_pass(self, rows: Mapping[int, Row], now_ns: int) -> None:
         """Begin what waits for a pass, and take note of what has landed."""
         self._now_ns = now_ns
+        self._looks_again = False
         connector = self.connector
         connector.begin_decision(now_ns)
         if self._copies:
@@ -155,7 +157,10 @@ class TieredPool(TokenPool):
         if storage is not None and not storage.is_ready(row, self._now_ns):
             return False
         self.find(row, row.known - 1)
-        return storage is None or not storage.begin_again(row)
+        if storage is None or not storage.begin_again(row):
+            return True
+        self._looks_again = True
+        return False
 
     def forget(self, row: Row) -> None:
         """Keep nothing for a row that has gone."""

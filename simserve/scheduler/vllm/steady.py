@@ -19,7 +19,8 @@ class SteadyScheduler(SteadyOutputs):
 
     def schedule(self, now_ns: int = 0) -> Batch | None:
         """Decide the next step, as `StepwiseScheduler.schedule` does."""
-        if self.tiers is not None:
+        tiers = self.tiers
+        if tiers is not None:
             self._begin_decision(now_ns)
         if self._steady and self._fits_aggregate():
             batch = self._schedule_steady()
@@ -29,7 +30,7 @@ class SteadyScheduler(SteadyOutputs):
             batch = self._decide_one_by_one()
             if batch is not None and self._can_jump and not self.preempted:
                 self._enter_aggregate(batch)
-        if self.tiers is not None:
+        if tiers is not None:
             self._end_decision(batch)
         return batch
 
