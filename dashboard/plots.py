@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Told apart on light and on dark grounds, and by people who do not tell red from green.
 COLORS = ("#4c8bd6", "#e07a5f", "#3fa58a", "#d9a521", "#a06cd5", "#8d99ae")
+# Less empty space around a page than Streamlit leaves, so that figures and picture fit on one screen.
+_ROOM = "<style>.stMainBlockContainer{padding:2.5rem 3rem 3rem}</style>"
 GOOD, FAIR, BAD = "#3fa58a", "#d9a521", "#d1495b"
 
 
@@ -27,6 +29,7 @@ def page(show: Callable[[], None]) -> Callable[[], None]:
 
     @wraps(show)
     def guarded() -> None:
+        st.html(_ROOM)
         try:
             show()
         except SimserveError as error:

@@ -152,7 +152,12 @@ def draw_tradeoff(
         customdata=known["identity"].to_numpy()[front],
     )  # fmt: skip
     if target is not None:
-        figure.add_hline(y=target, line_dash="dot", line_color=BAD, annotation_text=f"target {target:g} ms")
+        figure.add_hline(y=target, line_dash="dot", line_color=BAD)
+        # On an axis of logarithms lines stand at the value, words at its logarithm.
+        figure.add_annotation(
+            x=1, xref="paper", y=float(np.log10(max(target, 1e-9))), text=f"target {target:g} ms",
+            showarrow=False, xanchor="right", yanchor="bottom", font={"color": BAD},
+        )  # fmt: skip
     title = throughput if column is None else f"{throughput} {label}"
     figure.update_xaxes(title_text=title).update_yaxes(title_text=latency, type="log", dtick="D2")
     legend = {"title": {"text": line_of.rpartition(".")[2]}}

@@ -104,7 +104,7 @@ def warn_if_short(short: bool) -> None:
     """Say on standard error that what was found rests on arrivals that are too short."""
     if short:
         print(
-            "simserve: warning: the requests arrive within less than four times what one of them takes, so that "
-            "a system in which they merely add up seems overloaded; more requests give a better answer",
+            "simserve: warning: requests arrive within less than four times what one of them takes; while "
+            "they merely add up the system seems overloaded; more requests give a better answer",
             file=sys.stderr,
         )

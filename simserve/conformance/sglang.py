@@ -1,8 +1,8 @@
 """Replays golden logs of SGLang through the class that the registry holds for `kind: sglang`.
 
-Five formats: the event loop pass by pass (`sglang_loop`), operations on the radix cache (`sglang_cache`) and on
-the one with host memory behind it (`sglang_hicache`), and single rules: queue orders, admission, ratio and
-retraction (`sglang_rules`).
+Five formats: the event loop pass by pass (`sglang_loop`), operations on the radix cache (`sglang_cache`) and
+on the one with host memory behind it (`sglang_hicache`), and single rules: queue orders, admission, ratio
+and retraction (`sglang_rules`).
 """
 
 from __future__ import annotations

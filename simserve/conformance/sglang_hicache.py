@@ -1,8 +1,8 @@
 """Replays logs of operations on SGLang's radix tree with host memory behind the GPU's (HiCache).
 
-A log (`simserve-sglang-hicache/1`) is a list of programs, each for one eviction and one write policy; a row is
-[operation, arguments, answer, state]. Sequences are lists of [stream, start, length]; equal tokens of streams
-are equal tokens. State: evictable and protected tokens of the device, tokens of the host, nodes.
+A log (`simserve-sglang-hicache/1`) is a list of programs, each for one eviction and one write policy; a row
+is [operation, arguments, answer, state]. Sequences are lists of [stream, start, length]; equal tokens of
+streams are equal tokens. State: evictable and protected tokens of the device, tokens of the host, nodes.
 
 | operation | arguments | answer |
 |---|---|---|
@@ -69,12 +69,13 @@ class _Replay:
         if write not in WRITE_MODES:
             check.fail(f"{where}.write_policy", f"expected {', '.join(WRITE_MODES)}, got {write!r}")
         try:
-            evictions = [build_eviction(str(policy)) for _ in range(2)]
+            device, host = build_eviction(str(policy)), build_eviction(str(policy))
         except InputError as error:
             check.fail(f"{where}.policy", str(error))
         self.tree = HostedRadixCache(
             check.whole(raw, "page_size", where, 1),
-            *evictions,
+            device,
+            host,
             check.whole(raw, "host_tokens", where, 0),
             WRITE_MODES[write],
         )

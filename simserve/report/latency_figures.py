@@ -116,8 +116,8 @@ def _add_points(
     edges = _edges(sent_s[known], window, min(max(len(known) // _REQUESTS, 1), _INTERVALS))
     (p90,) = binned_percentiles(sent_s[known], values[known], edges, [0.9])
     figure.add_scatter(
-        x=edges[:-1], y=p90, mode="lines", line={"color": FAIR, "width": 2, "shape": "hv"}, name="p90",
-        legendgroup="p90", showlegend=row == 1, row=row, col=1,
+        x=edges, y=np.append(p90, p90[-1:]), mode="lines", name="p90", legendgroup="p90",
+        line={"color": FAIR, "width": 2, "shape": "hv"}, showlegend=row == 1, row=row, col=1,
     )  # fmt: skip
 
 
@@ -132,7 +132,8 @@ def _add_gaps(figure: go.Figure, run: RunFolder, window: Window, row: int) -> No
     colors = dict(zip(_SHARES, (SERIES_COLORS[2], FAIR, BAD, MUTED), strict=True))
     for name, line in zip(_SHARES, found, strict=True):
         figure.add_scatter(
-            x=edges[:-1], y=line, mode="lines", line={"color": colors[name], "width": 1.5, "shape": "hv"},
+            x=edges, y=np.append(line, line[-1:]), mode="lines",
+            line={"color": colors[name], "width": 1.5, "shape": "hv"},
             name=name, legendgroup=name, showlegend=name != "p90", row=row, col=1,
         )  # fmt: skip
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simserve.errors import ScenarioError
 from simserve.metrics.writer import SCENARIO
 from simserve.report.cluster_figures import draw_load
 from simserve.report.cluster_load import measure_load
@@ -67,10 +68,21 @@ def write_run_page(run: RunFolder, path: Path) -> None:
     path.write_text(page, encoding="utf-8")
 
 
+def _draw(draw: Callable[..., go.Figure], run: RunFolder) -> go.Figure:
+    """Return a picture, or why there is none: what a run names may be gone, or code not to be run."""
+    import plotly.graph_objects as go
+
+    try:
+        return draw(run)
+    except ScenarioError as error:
+        title = f"{draw.__name__.replace('_', ' ')}: {escape(str(error))}"
+        return go.Figure().update_layout(title=title, height=160)
+
+
 def _pictures(run: RunFolder) -> Iterator[go.Figure]:
     """Yield all pictures of a run, the memory's and those of several instances where there are any."""
     for draw in FIGURES:
-        yield draw(run)
+        yield _draw(draw, run)
     if run.instances:
         for picture in MEMORY_FIGURES:
             figure = draw_memory(run, picture)

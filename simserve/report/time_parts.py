@@ -175,19 +175,19 @@ def _price(run: RunFolder, plan: EnginePlan, busy: _Busy, rows: Ints, count: int
 
 
 def _prompts(run: RunFolder, rows: Ints, first_step: Ints) -> Ints:
-    """Return how many requests had a chunk of their prompt in the first step of each row."""
+    """Return how many requests had a chunk of their prompt in the first step of each of these rows."""
     spans = run.spans
     chosen = np.flatnonzero(spans["kind"] == "prefill")
     owners = run.span_rows[chosen]
     instances = run.requests["instance"][owners]
-    counts = np.ones(len(rows), np.int64)
+    counts = np.zeros(len(rows), np.int64)
     for instance in np.unique(run.steps["instance"][rows]):
         here = np.flatnonzero(run.steps["instance"][rows] == instance)
         mine = chosen[instances == instance]
         steps = first_step[rows[here]]
         begun = np.searchsorted(np.sort(spans["first_step"][mine]), steps, side="right")
         counts[here] = begun - np.searchsorted(np.sort(spans["last_step"][mine]), steps, side="left")
-    return np.maximum(counts, 1)
+    return counts
 
 
 def _over_time(
@@ -224,7 +224,10 @@ def _bounds(found: list[_Priced]) -> dict[str, float]:
 
 
 def _phases(run: RunFolder, busy: _Busy) -> dict[str, float]:
-    prompts, decodes = run.steps["prefill_tokens"] > 0, run.steps["decode_tokens"] > 0
+    prompts = run.steps["prefill_tokens"] > 0
+    prompts &= _prompts(run, np.arange(len(prompts)), busy.first_step) > 0
+    # Drafts that are verified are on record as tokens of a prefill.
+    decodes = (run.steps["decode_tokens"] > 0) | ~prompts
     duration_s = busy.duration_s
     total = max(float(duration_s.sum()), 1e-12)
     chosen = (prompts & ~decodes, prompts & decodes, ~prompts)

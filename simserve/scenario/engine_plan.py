@@ -131,24 +131,28 @@ class EnginePlan:
         return TimeSplit(**{f"{key}_s": seconds for key, seconds in totals.items()})
 
     def step_shape(
-        self, decodes: int, prefill: int, running: int, used_blocks: int, prompts: int = 1
+        self, decodes: int, prefill: int, running: int, used_blocks: int, prompts: int | None = None
     ) -> tuple[int, int, int, list[Chunk], int]:
         """Return the shape of a step on record, as a `StepTimer` takes it.
 
         The record does not hold contexts: the tokens of the used blocks, shared among those that run, stand
-        for them. Nor does it hold chunks: they are taken to be equal and without a history.
+        for them. Nor does it hold chunks: they are taken to be equal, and without a history if they are of
+        prompts.
 
         Args:
             decodes, prefill: Tokens of the step.
             running: Requests that run.
             used_blocks: KV blocks that they own.
-            prompts: How many of them have a chunk in the step.
+            prompts: How many of them have a chunk of their prompt in the step; 0: the tokens are drafts that
+                all of them verify. None: not known.
         """
         share = min(1.0, decodes / max(1, running))
         context = max(decodes, round(used_blocks * self.config.block_size * share))
-        count = max(1, min(prompts, prefill))
+        drafts = prompts == 0
+        count = max(1, min(running if drafts else prompts or 1, prefill))
+        history = used_blocks * self.config.block_size // count if drafts else 0
         size, longer = divmod(prefill, count)
-        chunks = [Chunk(size + (number < longer), 0) for number in range(count)] if prefill else []
+        chunks = [Chunk(size + (number < longer), history) for number in range(count)] if prefill else []
         return decodes, context, min(context, self._window * decodes), chunks, decodes + len(chunks)
 
     @property

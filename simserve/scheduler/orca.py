@@ -11,11 +11,11 @@ from typing import ClassVar
 
 from simserve.kvcache.contiguous import ContiguousCache
 from simserve.registry import register
-from simserve.scheduler.base import BaseScheduler
+from simserve.scheduler.unbudgeted import UnbudgetedScheduler
 
 
 @register("engine", "orca")
-class OrcaScheduler(BaseScheduler):
+class OrcaScheduler(UnbudgetedScheduler):
     """Iteration-level batching, first come first served, KV memory reserved at admission (Orca, OSDI 2022).
 
     Whole prompts run in the same iteration as the decodes (selective batching). A request is admitted if its
@@ -26,17 +26,6 @@ class OrcaScheduler(BaseScheduler):
     """
 
     option_defaults: ClassVar = {"reserve": "max", "allocator": "first_fit"}
-    unused_keys: ClassVar = (
-        "max_num_batched_tokens",
-        "long_prefill_token_threshold",
-        "scheduler_reserve_full_isl",
-    )
-    fixed_keys: ClassVar = {
-        **BaseScheduler.fixed_keys,
-        "enable_chunked_prefill": False,
-        "enable_prefix_caching": False,
-    }
-    has_token_budget = False
     takes_cache = False
     own_cache = "contiguous"
 

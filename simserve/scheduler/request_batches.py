@@ -17,31 +17,20 @@ from typing import Any, ClassVar
 
 from simserve.cost.timer import Chunk
 from simserve.errors import InputError
-from simserve.scheduler.base import BaseScheduler
 from simserve.scheduler.batch import Batch, Forecast, Usage, sum_windows
 from simserve.scheduler.config import SchedulerConfig
 from simserve.scheduler.decode_stretch import SEATS
 from simserve.scheduler.sequence import Sequence
+from simserve.scheduler.unbudgeted import UnbudgetedScheduler
 
 
-class RequestBatching(BaseScheduler):
+class RequestBatching(UnbudgetedScheduler):
     """A base for policies that choose how many requests make a batch, and how long to wait for them.
 
     Attributes:
         padding_tokens: Tokens computed so far for padding and for seats whose request has ended.
     """
 
-    unused_keys: ClassVar = (
-        "max_num_batched_tokens",
-        "long_prefill_token_threshold",
-        "scheduler_reserve_full_isl",
-    )
-    fixed_keys: ClassVar = {
-        **BaseScheduler.fixed_keys,
-        "enable_chunked_prefill": False,
-        "enable_prefix_caching": False,
-    }
-    has_token_budget = False
     # Nobody joins a batch that runs.
     joins_running = False
     # Who waits for a batch waits in front of the engine, which has nothing to do meanwhile.

@@ -84,8 +84,10 @@ class VllmV0Scheduler(SwappingScheduler):
                 self._admit_prompts()
 
     def _admit_prompts(self) -> None:
-        while len(self.waiting) and self.has_seat():
-            head = self.waiting.head()
+        while len(self.waiting) and not self.waiting.swapped:
+            head = self.waiting.head()  # one who loses its seat for it goes to the host, and waits before it
+            if not self.has_seat():
+                break
             if not self.admit(head, whole=True, hold_tokens=head.known, spare_blocks=self._watermark):
                 break
 

@@ -16,8 +16,7 @@ import pytest
 from simserve.conformance.sglang import replay_paths
 from simserve.conformance.sglang_hicache import replay_hicache_log
 from simserve.errors import InputError
-from simserve.kvcache.radix_host_copies import HostCopies
-from simserve.kvcache.radix_host_node import HostedNode
+from simserve.kvcache.radix import RadixCache
 
 RECORDED = Path(__file__).with_name("sglang_hicache.json")
 HAND_MADE: dict[str, Any] = {
@@ -57,17 +56,17 @@ def test_a_hand_made_log() -> None:
     assert (outcome.checks, outcome.agreed, outcome.failures) == (16, 16, ())
 
 
-def test_a_broken_rule_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tree that copies nothing but single nodes differs where a chain was copied."""
-
-    def copy_alone(tree: HostCopies, node: HostedNode) -> None:
-        if node.parent is tree.root or (isinstance(node.parent, HostedNode) and node.parent.on_host):
-            tree._back_up(node)
-
-    monkeypatch.setattr(HostCopies, "_copy_with_ancestors", copy_alone)
-    failures = [failure for outcome in replay_paths([RECORDED]).checks for failure in outcome.failures]
-    assert failures
-    assert "expected" in failures[0]
+@pytest.mark.parametrize(
+    ("name", "mutant"),
+    [
+        ("_HITS_TO_COPY", {"through": 1, "second_use": 3, "back": 0}),
+        ("HostCopies._drop_second_copies", lambda tree, tokens: 0),
+        ("HostCopies._split", RadixCache._split),
+    ],
+)
+def test_a_broken_rule_is_found(monkeypatch: pytest.MonkeyPatch, name: str, mutant: Any) -> None:
+    monkeypatch.setattr(f"simserve.kvcache.radix_host_copies.{name}", mutant)
+    assert [failure for outcome in replay_paths([RECORDED]).checks for failure in outcome.failures]
 
 
 @pytest.mark.parametrize(

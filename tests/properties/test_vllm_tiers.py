@@ -170,8 +170,8 @@ def test_tables_by_ids_decide_the_same(case: tuple[Load, int]) -> None:
     assert [used for used, _ in id_usage] == [used for used, _ in usage]
 
 
-def test_outputs_that_are_being_loaded_are_published_in_every_step() -> None:
-    """Two make the same blocks, one by decoding and one by loading: who was first decides who is found."""
+def race(late: int) -> Load:
+    """A chat whose blocks are made twice, by loading (2) and by decoding (3); somebody (4) comes for them."""
     plan = TierPlan((TierSpec("host", 400, 1e9),), (False,), 1, chunk_tokens=8, load="async")
     config = SchedulerConfig(num_gpu_blocks=20, block_size=4, max_model_len=76, cache=CachePlan(tiers=plan))
 
@@ -187,5 +187,16 @@ def test_outputs_that_are_being_loaded_are_published_in_every_step() -> None:
         ask(3, (head,), 20, 5),
         ask(4, (head, tail), 1, 104),
     )
-    load = Load(config, requests, (0, 30, 33, 34, 56), ())
-    assert_equal((load, STEP_NS // 4))
+    return Load(config, requests, (0, 30, 33, 34, late), ())
+
+
+def test_outputs_that_are_being_loaded_are_published_in_every_step() -> None:
+    """Who was first decides whose blocks are found."""
+    assert_equal((race(56), STEP_NS // 4))
+
+
+def test_no_stretch_passes_a_request_that_waits_for_another_load() -> None:
+    """What is decoded meanwhile may serve it before the load has landed."""
+    assert_equal((race(36), STEP_NS), lambda longest: longest)
+    _, _, scheduler = run(race(36), STEP_NS)
+    assert scheduler.tier_counts["host"].read_bytes == 16

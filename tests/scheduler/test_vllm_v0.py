@@ -8,6 +8,7 @@ import pytest
 
 from simserve.errors import InputError
 from simserve.scheduler.batch import FROM_HOST, TO_HOST
+from simserve.scheduler.orders.order import OrderPlan
 from simserve.testing.script import Script
 
 TIGHT = {"num_gpu_blocks": 10, "max_num_batched_tokens": 64, "block_bytes": 10, "block_copies": 2}
@@ -133,3 +134,19 @@ def test_a_cancelled_request_leaves_host_memory() -> None:
 def test_options_that_cannot_work_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Script("vllm-v0", block_bytes=10, **options)
+
+
+def test_who_is_displaced_to_the_host_gives_its_seat_to_the_one_it_is_displaced_for() -> None:
+    script = Script(
+        "vllm-v0", preemption_mode="swap", swap_space=1000 / GIB, max_num_seqs=1, num_gpu_blocks=40,
+        max_num_batched_tokens=64, block_bytes=10, order=OrderPlan("srpt"),
+    )  # fmt: skip
+    long = script.add(15, 30)
+    assert script.step() == {long: 15}
+    short = script.add(4, 2)
+    assert script.step() == {short: 4}
+    assert script.preempted == [long]
+    assert [each.id for each in script.scheduler.waiting.swapped] == [long]
+    ran = script.run()
+    assert ran[0] == {short: 1}
+    assert ran[1] == {long: 1}, "it goes on with what it had"

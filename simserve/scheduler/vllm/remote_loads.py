@@ -7,8 +7,9 @@ vLLM's side of a KV connector (vllm/v1/core/sched/scheduler.py, 0.19 and later: 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
+from simserve.kvcache.cache_plan import Load
 from simserve.kvcache.paged import NO_HITS
 from simserve.kvcache.tier import TierCounts
 from simserve.scheduler.batch import Batch, Transfer
@@ -39,6 +40,11 @@ class RemoteLoad:
 
 class RemoteLoads(AdmissionScheduler):
     """Who is being loaded, and what the tiers are told; without tiers it costs a look at `tiers`."""
+
+    # What it reads of `kv_cache`, and how it can take in what tiers have: beside the steps, as vLLM's own
+    # OffloadingConnector, or before a step (whole, or layer by layer), as LMCache's connector.
+    tier_keys: ClassVar[tuple[str, ...]] = ("tiers", "chunk_tokens", "prefetch", "fetch", "load")
+    loads: ClassVar[tuple[Load, ...]] = ("async", "blocking", "layerwise")
 
     def __init__(self, config: SchedulerConfig, *, observe: bool = False) -> None:
         super().__init__(config, observe=observe)

@@ -8,9 +8,6 @@ pressure, a chunk ahead of a decoder in the running list) goes step by step thro
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from simserve.kvcache.cache_plan import Load
 from simserve.kvcache.run_pool import RunPool
 from simserve.scheduler.batch import Batch, Forecast, Usage
 from simserve.scheduler.vllm.admission import MEMORY, OTHER
@@ -27,10 +24,6 @@ class VllmScheduler(SteadyScheduler):
     completed a batch, and the decision that follows is as foreseeable as the rest.
     """
 
-    # What it reads of `kv_cache`, and how it can take in what tiers have: beside the steps, as vLLM's own
-    # OffloadingConnector, or before a step (whole, or layer by layer), as LMCache's connector.
-    tier_keys: ClassVar[tuple[str, ...]] = ("tiers", "chunk_tokens", "prefetch", "fetch", "load")
-    loads: ClassVar[tuple[Load, ...]] = ("async", "blocking", "layerwise")
     # The schedule of a stretch, counted from its first, in which foreseen ends thin the batch out; -1: none.
     _drop_at = -1
     # Sequences and sum of contexts in that schedule.
