@@ -28,16 +28,23 @@ axes:
   - {key: workload.trace.rate_scale, values: [0.5, 1, 2, 4]}
 overrides: [pools.0.replicas=1, workload.trace.limit=60]
 """
+# How far the first axis of the first picture reaches.
+REACH = "document.querySelector('.js-plotly-plot')?.layout?.xaxis?.range?.[1]"
 SHOTS = ROOT / "build" / "screenshots"
 PATIENCE_MS = 90_000
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the dashboard is started with."""
+    return tmp_path_factory.mktemp("ui")
+
+
+@pytest.fixture(scope="module")
+def address(home: Path) -> Iterator[str]:
     """The dashboard on a folder of its own, with a sweep in it."""
     from simserve.cli.dashboard import dashboard_command
 
-    home = tmp_path_factory.mktemp("ui")
     (home / "sweep.yaml").write_text(SWEEP)
     subprocess.run(
         [sys.executable, "-m", "simserve", "sweep", str(home / "sweep.yaml"), "--out", str(home / "swept"),
@@ -200,6 +207,30 @@ def test_the_part_of_a_run_is_in_the_address(browser: Any, address: str) -> None
     again = open_tab(browser, tab.url)
     again.get_by_text("that lived from").wait_for()
     again.close()
+    tab.close()
+
+
+def test_a_result_of_100000_requests_opens_in_three_seconds(browser: Any, address: str, home: Path) -> None:
+    import simserve
+
+    # A page opens with the latest run, so the large one is made older.
+    folder = simserve.simulate(simserve.load_scenario("benchmarks/64x100k")).write(home / "large")
+    os.utime(folder, (0, 0))
+    tab = open_tab(browser, f"{address}/result")
+    tab.locator(".js-plotly-plot .main-svg").first.wait_for()
+    settle(tab)
+    before = tab.evaluate(REACH)
+    choice = tab.get_by_role("combobox").first
+    choice.click()
+    choice.fill("large")
+    option = tab.get_by_role("option", name="large", exact=True)
+    option.wait_for()
+    tab.wait_for_timeout(500)
+    started_s = time.perf_counter()
+    option.click()
+    tab.get_by_text("benchmark 64x100k").first.wait_for()
+    tab.wait_for_function(f"old => ({REACH}) && ({REACH}) !== old", arg=before)
+    assert time.perf_counter() - started_s < 3
     tab.close()
 
 
