@@ -23,6 +23,7 @@ $(STAMP): pyproject.toml
 
 run: $(STAMP) ## Set up and run the quickstart.
 	$(BIN)/simserve run scenarios/quickstart.yaml --out $(OUT)
+	@echo && echo "simserve is $(BIN)/simserve: source $(BIN)/activate. Look at the run with simserve dashboard $(dir $(OUT))"
 
 test-ui: $(STAMP) ## The dashboard in a browser: Debian's Chromium, or CHROMIUM=PATH.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from simserve import InputError
@@ -16,6 +16,9 @@ RUNS = "simserve-runs"
 _DEPTH, _MOST = 4, 500
 _TRACES = (".csv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.gz")
 _TABLES = ("requests", "steps", "step_times", "spans", "kv_memory", "results")
+# What a scenario has at its left edge and a sweep, or a file of something else, has not.
+_SCENARIO_KEY = re.compile(rb"""^[{ ]*["']?(workload|pools)["']?[ ]*:""", re.MULTILINE)
+_LARGEST_SCENARIO_BYTES = 1 << 20
 
 
 def roots() -> list[Path]:
@@ -33,8 +36,10 @@ def run_folder(identity: str, title: str) -> Path:
 
 
 def find_runs() -> dict[str, Path]:
-    """Return the folders that hold runs by their labels, the newest first."""
-    return _labelled(path.parent for path in _walk() if path.name == "summary.json")
+    """Return the folders that hold runs by their labels, newest first, points of sweeps last."""
+    found = [path.parent for path in _walk() if path.name == "summary.json"]
+    own = _labelled(path for path in found if sweep_of(path) is None)
+    return own | _labelled(path for path in found if sweep_of(path) is not None)
 
 
 def find_sweeps() -> dict[str, Path]:
@@ -42,10 +47,17 @@ def find_sweeps() -> dict[str, Path]:
     return _labelled(path.parent for path in _walk() if path.name == "results.parquet")
 
 
+def sweep_of(run: Path) -> Path | None:
+    """Return the folder of the sweep that a run is a point of; None if it is of none."""
+    sweep = run.parent.parent
+    return sweep if run.parent.name == "points" and (sweep / "results.parquet").exists() else None
+
+
 def find_scenarios() -> dict[str, Path]:
-    """Return YAML files that may be scenarios by their labels; those of runs are left out."""
+    """Return YAML files that may be scenarios by their labels; sweeps and those of runs are left out."""
     files = (path for path in _walk() if path.suffix in (".yaml", ".yml"))
-    return _labelled(path for path in files if not (path.parent / "summary.json").exists())
+    own = (path for path in files if not (path.parent / "summary.json").exists())
+    return _labelled(path for path in own if _may_be_scenario(path))
 
 
 def find_traces() -> dict[str, Path]:
@@ -68,7 +80,16 @@ def label_of(path: Path) -> str:
     raise InputError("is outside of the folders that the dashboard was started with", file=str(path))
 
 
-def _labelled(paths: Iterator[Path]) -> dict[str, Path]:
+def _may_be_scenario(path: Path) -> bool:
+    try:
+        if path.stat().st_size > _LARGEST_SCENARIO_BYTES:
+            return False
+        return _SCENARIO_KEY.search(path.read_bytes()) is not None
+    except OSError:
+        return False
+
+
+def _labelled(paths: Iterable[Path]) -> dict[str, Path]:
     found = sorted(paths, key=lambda path: (-path.stat().st_mtime, path))
     labelled: dict[str, Path] = {}
     for path in found[:_MOST]:

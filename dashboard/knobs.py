@@ -29,28 +29,51 @@ _COLUMNS = (
         f"{_ENGINE}.enable_prefix_caching",
     ),
 )  # fmt: skip
+# What keys of knobs begin with, and so their part of the address.
+_KNOBS = ("pools.0.", "router.", "workload.", "seed")
+_SHOWN = "knobs-of"
+# Of numbers that need not be whole, and of all: what a browser tells apart.
+_LEAST, _MOST = 0.001, 2**53 - 1
 _LABELS = {"router.policy": "router", "workload.trace.path": "trace"}
 
 
 def ask_overrides(scenario: Scenario, key: str) -> list[str]:
     """Show the knobs with the scenario's values, and return what was changed, as `--set` takes it.
 
+    The address has the changes too, by key, and a page that is opened by such an address begins with them.
+
     Args:
         scenario: As it is without changes.
         key: Names the scenario: another one begins with its own values.
     """
+    # Changes of another scenario, which was shown before in this tab, are not of this one.
+    given = st.query_params.to_dict() if st.session_state.get(_SHOWN) in (None, key) else {}
+    st.session_state[_SHOWN] = key
     if len(scenario.pools) > 1:
         name = scenario.pools[0].name
         st.caption(f"The knobs are of the first pool, {name!r}; reach the others by key, below.")
     changes: list[str | None] = []
     for column, paths in zip(st.columns(len(_COLUMNS)), _COLUMNS, strict=True):
         with column:
-            changes += [_ask(path, scenario, key) for path in paths]
+            changes += [_ask(path, scenario, key, given) for path in paths]
     load = [*_load_keys(scenario), "seed"]
     for column, path in zip(st.columns(len(_COLUMNS)), load, strict=False):
         with column:
-            changes.append(_ask(path, scenario, key))
-    return [change for change in changes if change is not None]
+            changes.append(_ask(path, scenario, key, given))
+    made = [change for change in changes if change is not None]
+    _write_address(made)
+    return made
+
+
+def _write_address(changes: Sequence[str]) -> None:
+    """Let the address have these changes, and no others of knobs."""
+    pairs = [change.split("=", 1) for change in changes]
+    wanted = {name: str(json.loads(value)) if value[:1] == '"' else value for name, value in pairs}
+    for name in [name for name in st.query_params if name.startswith(_KNOBS) and name not in wanted]:
+        del st.query_params[name]
+    for name, value in wanted.items():
+        if st.query_params.get(name) != value:
+            st.query_params[name] = value
 
 
 def _load_keys(scenario: Scenario) -> list[str]:
@@ -69,8 +92,8 @@ def _rate_key(arrivals: object, path: str) -> list[str]:
     return [f"{path}.rate_per_s"] if getattr(arrivals, "rate_per_s", None) is not None else []
 
 
-def _ask(path: str, scenario: Scenario, key: str) -> str | None:
-    """Show the widget of a key; return its change, None for none."""
+def _ask(path: str, scenario: Scenario, key: str, given: Mapping[str, str]) -> str | None:
+    """Show the widget of a key, with what is given for it at first; return its change, None for none."""
     value = _value_of(scenario, path)
     if path == f"{_POOL}.model" and value is None:
         value = scenario.model
@@ -81,26 +104,42 @@ def _ask(path: str, scenario: Scenario, key: str) -> str | None:
         "help": found.get("description"),
     }
     names = found.get("enum") or _known_names(path)
+    kind = "name" if names else found.get("type")
+    # Widgets take what they begin with from the session: from the address, else from the scenario.
+    if about["key"] not in st.session_state:
+        st.session_state[about["key"]] = _begin_with(kind, value, given.get(path), found)
     chosen: Any
-    if names:
-        chosen = _choose(value, names, about)
-    elif found.get("type") == "boolean":
-        chosen = st.toggle(value=bool(value), **about)
-    elif found.get("type") == "integer":
-        least = int(found.get("minimum", 0))
-        chosen = st.number_input(min_value=least, value=value, step=1, placeholder="the default", **about)
+    if kind == "name":
+        now = st.session_state[about["key"]]
+        own = [each for each in dict.fromkeys((value, now)) if each is not None and each not in names]
+        # Without a value, the scenario's default is chosen by emptying the widget.
+        index = None if value is None else 0
+        chosen = st.selectbox(options=[*own, *names], index=index, placeholder="the default", **about)
+    elif kind == "boolean":
+        chosen = st.toggle(**about)
     else:
-        shown = None if value is None else float(value)
-        chosen = st.number_input(
-            min_value=0.001, value=shown, format="%g", placeholder="the default", **about
-        )
+        least = int(found.get("minimum", 0)) if kind == "integer" else _LEAST
+        about["step" if kind == "integer" else "format"] = 1 if kind == "integer" else "%g"
+        empty: Any = None if value is None else "min"
+        chosen = st.number_input(min_value=least, value=empty, placeholder="the default", **about)
     return None if chosen == value else f"{path}={json.dumps(chosen)}"
 
 
-def _choose(value: Any, names: Sequence[str], about: Mapping[str, Any]) -> Any:
-    options = list(names) if value in names or value is None else [value, *names]
-    index = None if value is None else options.index(value)
-    return st.selectbox(options=options, index=index, placeholder="the default", **about)
+def _begin_with(kind: str | None, value: Any, given: str | None, found: Mapping[str, Any]) -> Any:
+    """Return what a widget shows at first: what the address gives, or if that is no such value, `value`."""
+    if kind == "name":
+        return given or value
+    try:
+        read = None if given is None else json.loads(given)
+    except ValueError:
+        read = None
+    if kind == "boolean":
+        return read if isinstance(read, bool) else bool(value)
+    least = int(found.get("minimum", 0)) if kind == "integer" else _LEAST
+    known = int if kind == "integer" else (int, float)
+    if isinstance(read, known) and not isinstance(read, bool) and least <= read <= _MOST:
+        value = read
+    return value if value is None or kind == "integer" else float(value)
 
 
 def _known_names(path: str) -> list[str]:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dashboard.plots import COLORS, flatten
-from simserve import RunFolder, distribution_of, load_series, thin_series
+from dashboard.plots import COLORS
+from dashboard.run_figures import observed_figures
+from simserve import RunFolder, differing_settings, distribution_of, load_series, thin_series
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +47,9 @@ def overlay_latencies(runs: Mapping[str, RunFolder], slo: Mapping[str, Any]) -> 
             )  # fmt: skip
     for column, name in enumerate(_LATENCIES, start=1):
         target_s = slo.get(f"{name}_s")
-        figure.update_xaxes(range=[0, max(reach[name], target_s or 0.0) * 1.1], row=1, col=column)
+        # Nothing was observed of what reaches nowhere: its axis still starts at 0.
+        most_s = max(reach[name], target_s or 0.0) or 1.0
+        figure.update_xaxes(range=[0, most_s * 1.1], row=1, col=column)
         if target_s is not None:
             figure.add_vline(x=slo[f"{name}_s"], line_dash="dot", line_color="#d1495b", row=1, col=column)
     figure.update_yaxes(tickformat=".0%", range=[0, 1.02])
@@ -78,7 +81,7 @@ def difference_table(runs: Mapping[str, RunFolder]) -> pd.DataFrame:
     import pandas as pd
 
     first, *others = runs
-    known = [run.summary for run in runs.values()]
+    known = [observed_figures(run.summary) for run in runs.values()]
     keys = [*_FIRST, *(key for key in known[0] if key not in _FIRST and key != "seed")]
     rows = []
     for key in keys:
@@ -97,12 +100,9 @@ def setting_table(runs: Mapping[str, RunFolder]) -> pd.DataFrame:
     """Return a row a key of the scenarios in which the runs differ."""
     import pandas as pd
 
-    settings = [flatten(run.scenario) for run in runs.values()]
-    keys = list(dict.fromkeys(key for each in settings for key in each))
+    found = differing_settings([run.scenario for run in runs.values()])
     rows = [
-        [key, *("–" if each.get(key) is None else str(each[key]) for each in settings)]
-        for key in keys
-        if len({repr(each.get(key)) for each in settings}) > 1
+        [key, *("–" if value is None else str(value) for value in values)] for key, values in found.items()
     ]
     return pd.DataFrame(rows, columns=["key", *runs])
 
@@ -116,8 +116,14 @@ def summed_load(run: RunFolder, quantity: str) -> tuple[Any, Any]:
     return moments[order], np.cumsum(changes[order])
 
 
-def short_labels(names: Sequence[str]) -> list[str]:
-    """Return the names' last parts without a hash at their ends, or more where those are not told apart."""
-    last = [name.rpartition("/")[2] for name in names]
+def short_labels(names: Sequence[str], titles: Mapping[str, str] | None = None) -> list[str]:
+    """Return the names' last parts without a hash at their ends, or more where those are not told apart.
+
+    Args:
+        names: Labels of runs.
+        titles: What stands for some of them as it is.
+    """
+    known = titles or {}
+    last = [known.get(name) or name.rpartition("/")[2] for name in names]
     short = [re.sub(r"-[0-9a-f]{12}$", "", part) for part in last]
     return next((each for each in (short, last) if len(set(each)) == len(each)), list(names))

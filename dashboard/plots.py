@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import wraps
 from io import StringIO
 from math import isnan
@@ -33,10 +33,15 @@ def page(show: Callable[[], None]) -> Callable[[], None]:
         try:
             show()
         except SimserveError as error:
-            st.error(str(error), icon=":material/error:")
-            st.caption("Change what it names above, or choose another run; nothing has been lost.")
+            show_error(error, "Change what it names above, or choose another run; nothing has been lost.")
 
     return guarded
+
+
+def show_error(error: object, advice: str) -> None:
+    """Show an error, a line of it a line, and below what to do."""
+    st.error("  \n".join(str(error).splitlines()), icon=":material/error:")
+    st.caption(advice)
 
 
 def show_figure(figure: go.Figure, name: str) -> None:
@@ -77,7 +82,7 @@ def _offer_html(figure: go.Figure, name: str) -> None:
 
 def show_table(frame: pd.DataFrame | pd.io.formats.style.Styler, name: str, **options: Any) -> None:
     """Show a table, and offer it as CSV."""
-    st.dataframe(frame, hide_index=True, width="stretch", **options)
+    st.dataframe(frame, hide_index=True, width="stretch", placeholder="–", **options)
     given: Any = frame
     plain: pd.DataFrame = getattr(given, "data", given)
     offer_csv(lambda: plain, name)
@@ -136,20 +141,18 @@ def format_figure(value: object) -> str:
     return f"{value:.4g}"
 
 
+def format_change(percents: object) -> str:
+    """Return a change in per cent as people read it: "=" for none, from ten times as much on the factor."""
+    if not isinstance(percents, int | float) or isnan(percents):
+        return "–"
+    if not percents:
+        return "="
+    factor = percents / 100 + 1
+    if factor < 10:
+        return f"{percents:+.1f}"
+    return f"x{factor:,.0f}" if factor >= 100 else f"x{factor:.3g}"
+
+
 def percent(value: float | None) -> str:
     """Return a share in per cent, "–" where it is not known."""
     return "–" if value is None else f"{value:.1%}"
-
-
-def flatten(data: Any, path: str = "") -> Mapping[str, Any]:
-    """Return the leaves of nested mappings and lists by their dotted keys."""
-    if isinstance(data, dict):
-        parts = [(str(key), value) for key, value in data.items()]
-    elif isinstance(data, list) and any(isinstance(each, dict | list) for each in data):
-        parts = [(str(number), value) for number, value in enumerate(data)]
-    else:
-        return {path: data}
-    leaves: dict[str, Any] = {}
-    for key, value in parts:
-        leaves |= flatten(value, f"{path}.{key}" if path else key)
-    return leaves

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
 
 import streamlit as st
 
-from dashboard.folders import find_runs, roots
+from dashboard.folders import find_runs, label_of, roots, sweep_of
+from dashboard.sweep_table import axes_of, read_sweep
+from simserve import InputError
 
-# The run that was shown last, and on which page.
-_LAST, _PAGE = "last-run", "last-run-page"
+# The run that was shown last, on which page, and what the address named then.
+_LAST, _PAGE, _NAMED = "last-run", "last-run-page", "named-run"
 
 
 def choose_run(page: str) -> Path | None:
@@ -26,12 +32,75 @@ def choose_run(page: str) -> Path | None:
             icon=":material/lightbulb:",
         )
         return None
-    wanted = st.query_params.get("run")
-    if wanted is not None and wanted not in runs:
-        st.warning(f"There is no run {wanted!r} in the folders of this dashboard; here is another.")
-        del st.query_params["run"]
-    elif wanted is None and st.session_state.get(_PAGE) != page and st.session_state.get(_LAST) in runs:
-        st.session_state["run"] = st.query_params["run"] = st.session_state[_LAST]
-    chosen = st.selectbox("Run", list(runs), key="run", bind="query-params", help="Newest first.")
-    st.session_state[_LAST], st.session_state[_PAGE] = chosen, page
-    return None if chosen is None else runs[chosen]
+    wanted, state = st.query_params.get("run"), st.session_state
+    if wanted is not None and wanted != state.get(_NAMED):
+        if wanted in runs:
+            state["run"] = wanted
+        else:
+            st.warning(f"There is no run {wanted!r} in the folders of this dashboard; here is another.")
+    elif wanted is None and state.get(_PAGE) != page and state.get(_LAST) in runs:
+        state["run"] = state[_LAST]
+    if state.get("run") not in runs:
+        state["run"] = next(iter(runs))
+    titles = title_points(runs)
+    # Not bound to the address: that would hold the titles, which are for people.
+    chosen: str = st.selectbox(
+        "Run", list(runs), key="run", format_func=lambda label: titles.get(label, label),
+        help="Newest first, the points of sweeps after the others.",
+    )  # fmt: skip
+    st.query_params["run"] = state[_NAMED] = state[_LAST] = chosen
+    state[_PAGE] = page
+    return runs[chosen]
+
+
+def link_to(page: str, **named: str | list[str]) -> str:
+    """Return the address of a page of the dashboard that shows what is named, as in the address bar."""
+    return f"{page}?{urlencode(named, doseq=True)}"
+
+
+def title_points(runs: Mapping[str, Path]) -> dict[str, str]:
+    """Return what people call the points of sweeps, by label: the sweep, and what was set for the point."""
+    titles = {}
+    settings: dict[Path, dict[str, str]] = {}
+    for label, folder in runs.items():
+        sweep = sweep_of(folder)
+        if sweep is None:
+            continue
+        if sweep not in settings:
+            stamp = (sweep / "results.parquet").stat().st_mtime_ns
+            settings[sweep] = _settings_of(str(sweep), stamp)
+        if folder.name in settings[sweep]:
+            titles[label] = f"{label_of(sweep)}: {settings[sweep][folder.name]}"
+    return titles
+
+
+def describe_settings(settings: Mapping[str, Any]) -> str:
+    """Return the settings of a point in short: words stand for themselves, numbers behind their names."""
+    return ", ".join(_describe(key.rpartition(".")[2], value) for key, value in settings.items())
+
+
+def _describe(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or value is None:
+        return f"{name} {value}"
+    number = f"{value:.6g}" if isinstance(value, int | float) else str(value)
+    return f"{number}/s" if name == "rate_per_s" else f"{name} {number}"
+
+
+@st.cache_data(max_entries=24, show_spinner=False)
+def _settings_of(sweep: str, stamp: int) -> dict[str, str]:
+    """Return the settings of a sweep's points in short, by identity; those that two share are left out."""
+    try:
+        table = read_sweep(Path(sweep))
+    except InputError:
+        return {}
+    axes = axes_of(table)
+    if table["seed"].nunique() > 1:
+        axes = [*axes, "seed"]
+    # `tolist` of each column: plain numbers, of which a whole one is an int.
+    columns = [table[name].tolist() for name in axes]
+    rows = [describe_settings(dict(zip(axes, values, strict=True))) for values in zip(*columns, strict=True)]
+    known = Counter(rows)
+    pairs = zip(table["identity"].tolist(), rows, strict=False)
+    return {identity: text for identity, text in pairs if known[text] == 1}

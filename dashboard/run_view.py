@@ -11,6 +11,7 @@ import streamlit as st
 
 from dashboard.folders import label_of, roots
 from dashboard.plots import format_figure, offer_csv, percent, show_figure, show_metrics, show_small_table
+from dashboard.run_figures import explain_missing, observed_figures
 from simserve import RunFolder, SimserveError, draw_run, write_run_page
 
 if TYPE_CHECKING:
@@ -53,10 +54,13 @@ def show_run(folder: Path, key: str) -> None:
         InputError: If it holds no run.
     """
     run = open_run(folder)
-    summary = run.summary
+    summary = observed_figures(run.summary)
     st.subheader(summary.get("name") or "Run")
     _show_state(summary)
     _show_figures(summary, run.scenario.get("slo") or {})
+    missing = explain_missing(run.summary)
+    if missing:
+        st.caption(missing)
     st.info(f"**Bottleneck.** {summary['bottleneck']}", icon=":material/search_insights:")
     for warning in summary["warnings"]:
         st.warning(warning, icon=":material/warning:")
@@ -125,7 +129,9 @@ def pool_frame(summary: Mapping[str, Any]) -> pd.DataFrame:
 def judge(summary: Mapping[str, Any], latency: str, target_s: float | None) -> tuple[str, str]:
     """Return a remark on a latency and its colour: green if p99 holds the target, orange if p90 does."""
     p90, p99 = summary.get(f"p90_{latency}_ms"), summary.get(f"p99_{latency}_ms")
-    if target_s is None or p90 is None or p99 is None:
+    if p90 is None or p99 is None:
+        return "nothing observed", "gray"
+    if target_s is None:
         return "no target", "gray"
     target = _time(target_s * 1e3)
     if p99 <= target_s * 1e3:
@@ -191,7 +197,7 @@ def _show_more(run: RunFolder, key: str) -> None:
     left, right = st.columns([1, 1.2], gap="medium")
     with left:
         st.caption("Latencies of completed requests, ms")
-        show_small_table(latency_frame(run.summary), f"{key}-latencies")
+        show_small_table(latency_frame(observed_figures(run.summary)), f"{key}-latencies")
     with right:
         st.caption("What served them")
         show_small_table(pool_frame(run.summary), f"{key}-pools")

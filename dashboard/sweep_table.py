@@ -35,7 +35,16 @@ def read_sweep(folder: Path) -> pd.DataFrame:
         raise InputError(f"cannot be read: {error}", file=str(path)) from error
     if not {*_BEFORE, "identity", "status"} <= set(table.columns):
         raise InputError("holds no sweep; expected what `simserve sweep` writes", file=str(folder))
-    return table
+    return _without_unobserved(table)
+
+
+def _without_unobserved(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table without TPOTs of points in which each request got all its tokens at once: no speed."""
+    columns = [name for name in table.columns if name.split("_")[1:2] == ["tpot"]]
+    if "mean_tpot_ms" not in columns or "mean_itl_ms" not in table.columns:
+        return table
+    at_once = (table["mean_tpot_ms"] == 0) & table["mean_itl_ms"].isna()
+    return table.assign(**{name: table[name].mask(at_once) for name in columns})
 
 
 def axes_of(table: pd.DataFrame) -> list[str]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from simserve.report.cluster_figures import draw_cluster, draw_load
     from simserve.report.cluster_graph import cluster_graph
     from simserve.report.cluster_load import ClusterLoad, measure_load
+    from simserve.report.comparison import differing_settings
     from simserve.report.latency_figures import distribution_of
     from simserve.report.load_figures import load_series
     from simserve.report.memory_figures import draw_memory
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from simserve.report.run_figures import draw_run
     from simserve.report.run_folder import RunFolder
     from simserve.report.run_page import write_run_page
+    from simserve.report.summary_text import tokens_at_once
     from simserve.report.thinning import thin_distribution, thin_series
     from simserve.scenario.catalog_names import catalog_names
     from simserve.scenario.loader import load_scenario
@@ -70,6 +72,7 @@ _MODULES = {
     "catalog_names": "simserve.scenario.catalog_names",
     "cluster_graph": "simserve.report.cluster_graph",
     "describe_trace": "simserve.workload.statistics",
+    "differing_settings": "simserve.report.comparison",
     "distribution_of": "simserve.report.latency_figures",
     "draw_cluster": "simserve.report.cluster_figures",
     "draw_load": "simserve.report.cluster_figures",
@@ -90,6 +93,7 @@ _MODULES = {
     "simulate": "simserve.simulation",
     "thin_distribution": "simserve.report.thinning",
     "thin_series": "simserve.report.thinning",
+    "tokens_at_once": "simserve.report.summary_text",
     "workload_of": "simserve.scenario.workload_build",
     "write_run_page": "simserve.report.run_page",
 }
@@ -115,6 +119,7 @@ __all__ = [
     "catalog_names",
     "cluster_graph",
     "describe_trace",
+    "differing_settings",
     "distribution_of",
     "draw_cluster",
     "draw_load",
@@ -135,6 +140,7 @@ __all__ = [
     "simulate",
     "thin_distribution",
     "thin_series",
+    "tokens_at_once",
     "workload_of",
     "write_run_page",
 ]

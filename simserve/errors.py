@@ -62,13 +62,16 @@ class UnknownNameError(InputError):
         kind: What the name should have been ("model", "router", ...).
         name: The name as given.
         valid: All valid names.
+        otherwise: Where the valid names are listed, and what else will do, for kinds with very many of them.
     """
 
-    def __init__(self, kind: str, name: str, valid: Iterable[str], **place: int | str | None) -> None:
+    def __init__(
+        self, kind: str, name: str, valid: Iterable[str], otherwise: str = "", **place: int | str | None
+    ) -> None:
         self.kind = kind
         self.name = name
         self.valid = sorted(valid)
-        super().__init__(f"unknown {kind} {name!r}{nearest(name, self.valid)}", **place)  # type: ignore[arg-type]
+        super().__init__(f"unknown {kind} {name!r}{nearest(name, self.valid, otherwise)}", **place)  # type: ignore[arg-type]
 
 
 class CapacityError(InputError):
@@ -83,10 +86,16 @@ class IntegrityError(SimulationError):
     """A bookkeeping invariant does not hold: a bug in a policy or in simserve."""
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """Return `"; did you mean 'x'?"`, or the list of valid names when none is close."""
+def nearest(name: str, valid: Iterable[str], otherwise: str = "") -> str:
+    """Return `"; did you mean 'x'?"`, or the list of valid names when none is close.
+
+    With `otherwise` up to three close names and it, whether any is close or not, and never the whole list.
+    """
     names = sorted(valid)
-    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    close = get_close_matches(name, names, n=3 if otherwise else 1, cutoff=0.6 if otherwise else 0.5)
+    if otherwise:
+        asked = " or ".join(map(repr, close))
+        return f"; did you mean {asked}? ({otherwise})" if close else f"; {otherwise}"
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; valid: {', '.join(names)}" if names else ""

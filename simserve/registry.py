@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from simserve.errors import InputError, UnknownNameError
+from simserve.errors import InputError, UnknownNameError, nearest
 
 _POLICIES: dict[str, dict[str, Any]] = {}
 # Modules whose import registers the built-in policies of a kind; imported on first use, so that
@@ -96,10 +96,23 @@ def describe(kind: str) -> dict[str, str]:
 def _import_policy(kind: str, path: str) -> Any:
     module_name, _, attribute = path.partition(":")
     try:
-        policy = getattr(importlib.import_module(module_name), attribute)
+        module = importlib.import_module(module_name)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"cannot import {kind} {path!r}: {error}") from error
-    needed = _NEEDED_METHODS.get(kind, ())
-    if not isinstance(policy, type) or not all(hasattr(policy, method) for method in needed):
-        raise InputError(f"{path!r} is no {kind}: expected a class with {', '.join(needed)}")
+        hint = ""
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
+            hint = "; put the folder that holds it on PYTHONPATH: `PYTHONPATH=FOLDER simserve ...`"
+        raise InputError(f"cannot import {kind} {path!r}: {error}{hint}") from error
+    policy = getattr(module, attribute, None)
+    if policy is None:
+        own = [value for value in vars(module).values() if getattr(value, "__module__", "") == module_name]
+        hint = nearest(attribute, [value.__name__ for value in own if _is_policy(kind, value)])
+        raise InputError(f"cannot import {kind} {path!r}: module {module_name} has no {attribute!r}{hint}")
+    if not _is_policy(kind, policy):
+        needed = ", ".join(_NEEDED_METHODS.get(kind, ()))
+        raise InputError(f"{path!r} is no {kind}: expected a class with {needed}")
     return policy
+
+
+def _is_policy(kind: str, value: Any) -> bool:
+    """Whether a value is a class with all that one of a kind must have."""
+    return isinstance(value, type) and all(hasattr(value, name) for name in _NEEDED_METHODS.get(kind, ()))

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,8 +74,8 @@ def guide(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def summary_of(*words: str, folder: Path) -> dict[str, float]:
-    result: dict[str, float] = json.loads(run_cli("run", *words, "--json", folder=folder))
+def summary_of(*words: str, folder: Path) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(run_cli("run", *words, "--json", folder=folder))
     return result
 
 
@@ -87,6 +88,8 @@ def test_the_scheduler_of_the_guide_runs_and_jumps(guide: Path) -> None:
     check = next(code for code in blocks(GUIDE, "python") if "check_jumps" in code)
     assert run_python(check, guide).strip() == "200"
     fast = summary_of("patient.yaml", "--set", "pools.0.engine.kind=patient:FastPatient", folder=guide)
+    for summary, kind in ((slow, "patient:Patient"), (fast, "patient:FastPatient")):
+        assert summary["pools"][0].pop("engine") == kind
     differing = {key for key in slow if slow[key] != fast[key]}
     assert not differing
 

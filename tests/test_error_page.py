@@ -67,11 +67,36 @@ BAD_INPUTS = (
         ("bad.yaml:3:", "-10"),
     ),
     BadInput("A missing file", {}, ("missing.yaml",), ("run", "missing.yaml"), ""),
+    BadInput(
+        "A scenario that does not ship", {}, ("'quickstart'", "list scenarios"), ("run", "quickstrat"), ""
+    ),
+    BadInput(
+        "A sweep in place of a scenario",
+        {"bad.yaml": "base: quickstart\naxes:\n  - {key: pools.0.replicas, values: [1, 2]}\n"},
+        ("bad.yaml", "simserve sweep bad.yaml"),
+    ),
+    BadInput(
+        "The folder of a run in place of a scenario",
+        {"out/four/scenario.yaml": GOOD},
+        ("out/four", "out/four/scenario.yaml"),
+        ("run", "out/four"),
+        "",
+    ),
     BadInput("A missing trace", {"bad.yaml": TRACE}, ("load.csv",)),
     BadInput(
         "An unknown model",
         {"bad.yaml": GOOD.replace("llama-3.1-8b", "llama-3.1-8")},
         ("llama-3.1-8", "did you mean"),
+    ),
+    BadInput(
+        "A model that nothing shipped is like",
+        {"bad.yaml": GOOD.replace("llama-3.1-8b", "mycompany/Foo-9B")},
+        ("mycompany/Foo-9B", "simserve list models", "config.json"),
+    ),
+    BadInput(
+        "A policy that Python does not find",
+        {"bad.yaml": GOOD.replace("h100-sxm}", "h100-sxm, engine: {kind: 'patient:Patient'}}")},
+        ("bad.yaml:7:", "PYTHONPATH="),
     ),
     BadInput(
         "A broken row of a trace",
@@ -144,7 +169,8 @@ def run_long_prompt(folder: Path) -> str:
     command = [sys.executable, "-c", "from simserve.cli.entry import main; main()", "run", "long.yaml"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    return "".join(done.stdout.splitlines(keepends=True)[1:3])
+    lines = done.stdout.splitlines(keepends=True)
+    return "".join(line for line in lines if line.lstrip().startswith(("requests ", "failed ")))
 
 
 def test_a_prompt_above_the_model_length_fails_with_its_reason(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ PUBLIC = {
     "catalog_names",
     "cluster_graph",
     "describe_trace",
+    "differing_settings",
     "distribution_of",
     "draw_cluster",
     "draw_load",
@@ -50,6 +51,7 @@ PUBLIC = {
     "simulate",
     "thin_distribution",
     "thin_series",
+    "tokens_at_once",
     "workload_of",
     "write_run_page",
 }

@@ -8,7 +8,9 @@ import streamlit as st
 
 from dashboard.folders import find_runs, roots
 from dashboard.overlay import difference_table, overlay_latencies, overlay_load, setting_table, short_labels
-from dashboard.plots import page, show_figure, show_table
+from dashboard.plots import format_change, format_figure, page, show_figure, show_table
+from dashboard.run_choice import title_points
+from dashboard.run_figures import explain_missing
 from dashboard.run_view import open_run
 
 if TYPE_CHECKING:
@@ -33,18 +35,20 @@ def show() -> None:
         )
         return
     st.session_state.setdefault("runs", [name for name in st.query_params.get_all("runs") if name in found])
+    titles = title_points(found)
     chosen = st.multiselect(
         "Runs, the first is what the others are compared with", list(found), key="runs",
         max_selections=_MOST, placeholder="Choose two to six",
+        format_func=lambda label: titles.get(label, label),
     )  # fmt: skip
     st.query_params["runs"] = chosen
     if len(chosen) < 2:
         st.info("Choose at least two runs.", icon=":material/lightbulb:")
         return
-    runs = {
-        f"{label}": open_run(found[name]) for label, name in zip(short_labels(chosen), chosen, strict=True)
-    }
-    st.caption("; ".join(f"**{label}**: {run.summary['name']}" for label, run in runs.items()))
+    labels = short_labels(chosen, titles)
+    runs = {label: open_run(found[name]) for label, name in zip(labels, chosen, strict=True)}
+    named = [f"**{label}**: {run.summary['name']}" for label, run in runs.items() if run.summary.get("name")]
+    st.caption("; ".join(named))
     settings = setting_table(runs)
     st.subheader("Settings that differ")
     if len(settings):
@@ -55,6 +59,10 @@ def show() -> None:
         st.caption("None: these are runs of the same scenario.")
     first = next(iter(runs.values()))
     show_figure(overlay_latencies(runs, first.scenario.get("slo") or {}), "latencies")
+    for label, run in runs.items():
+        missing = explain_missing(run.summary)
+        if missing:
+            st.caption(f"**{label}**: {missing}")
     show_figure(overlay_load(runs), "load")
     st.subheader("Figures")
     show_table(_colored(difference_table(runs)), "differences", height=560)
@@ -72,6 +80,6 @@ def _colored(table: pd.DataFrame) -> Styler:
     """Write numbers short, and large changes in bold."""
     changes: list[Hashable] = [name for name in table.columns if name.endswith("change in %")]
     values: list[Hashable] = [name for name in table.columns[1:] if name not in changes]
-    styled = table.style.format("{:,.4g}", subset=values, na_rep="–")
-    styled = styled.format("{:+.1f}", subset=changes, na_rep="–")
+    styled = table.style.format(format_figure, subset=values, na_rep="–")
+    styled = styled.format(format_change, subset=changes, na_rep="–")
     return styled.map(lambda value: "font-weight: bold" if abs(value) >= 5 else "", subset=changes)

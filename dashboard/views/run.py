@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import streamlit as st
 
-from dashboard.folders import find_scenarios, label_of, roots
+from dashboard.folders import find_runs, find_scenarios, label_of, roots, sweep_of
 from dashboard.jobs import Job, Order, start_job
 from dashboard.knobs import ask_overrides
-from dashboard.plots import page
+from dashboard.plots import page, show_error
+from dashboard.run_choice import link_to
 from dashboard.run_view import show_run
-from simserve import catalog_names, load_scenario
+from simserve import SimserveError, catalog_names, load_scenario
 
 _POLL_S = 0.5
 _SOURCES = ("shipped", "in my folders", "upload")
@@ -25,7 +27,11 @@ def show() -> None:
     if source is None:
         return
     text, key = source
-    scenario = load_scenario(text, allow_imports=False, allow_files=roots())
+    try:
+        scenario = load_scenario(text, allow_imports=False, allow_files=roots())
+    except SimserveError as error:
+        show_error(error, "Mend the file, or choose another scenario; there is nothing to run yet.")
+        return
     st.caption(f"**{scenario.name or key}**")
     overrides = ask_overrides(scenario, key)
     lines = st.text_area(
@@ -51,7 +57,10 @@ def _ask_source() -> tuple[str, str] | None:
     if kind == "in my folders":
         found = find_scenarios()
         if not found:
-            st.info(f"There is no YAML file below {', '.join(map(str, roots()))}; take a shipped scenario.")
+            st.info(
+                f"There is no scenario (a YAML file with a `workload`) below {', '.join(map(str, roots()))}; "
+                "take a shipped one."
+            )
             return None
         chosen = right.selectbox("File", list(found), key="file", bind="query-params")
         return None if chosen is None else (str(found[chosen]), chosen)
@@ -69,7 +78,10 @@ def _buttons(order: Order, job: Job | None) -> None:
         "Run anew", help="Even if the result is there already.", disabled=busy, width="stretch"
     )
     if wanted or fresh:
-        st.session_state["job"] = start_job(order, fresh=fresh)
+        started = start_job(order, fresh=fresh)
+        if job is not None and not job.error and job.folder != started.folder:
+            st.session_state["job-before"] = job
+        st.session_state["job"] = started
         st.rerun()
 
 
@@ -81,13 +93,27 @@ def _follow() -> None:
     elif job.running:
         _watch()
     elif job.error:
-        st.error(job.error, icon=":material/error:")
-        st.caption("Nothing was written. Change what the message names, and run again.")
+        show_error(job.error, "Nothing was written. Change what the message names, and run again.")
     else:
-        label = label_of(job.folder)
         told = "This very run was there already." if job.process is None else "Done."
-        st.success(f"{told} [Open it on a page of its own](result?run={label}), or compare it.")
+        st.success(f"{told} {_links(job.folder)}.")
         show_run(job.folder, "run")
+
+
+def _links(folder: Path) -> str:
+    """Return where to look next at a run: by itself, and beside the one before it."""
+    label = label_of(folder)
+    own = f"[Open it on a page of its own]({link_to('result', run=label)})"
+    before: Job | None = st.session_state.get("job-before")
+    known = [name for name, path in find_runs().items() if path != folder and sweep_of(path) is None]
+    if before is not None and before.folder != folder and label_of(before.folder) in known:
+        other = label_of(before.folder)
+    elif known:
+        other = known[0]
+    else:
+        return f"{own}; change a knob and run again to compare"
+    # The one before stands first: the changes that are shown are then those of this run.
+    return f"{own}, or [compare it with the run before]({link_to('compare', runs=[other, label])})"
 
 
 @st.fragment(run_every=_POLL_S)

@@ -8,6 +8,7 @@ import streamlit as st
 
 from dashboard.folders import find_sweeps, label_of, roots
 from dashboard.plots import page, pick_point, show_figure, show_table
+from dashboard.run_choice import describe_settings, link_to
 from dashboard.run_view import show_run
 from dashboard.sweep_table import (
     axes_of,
@@ -84,11 +85,11 @@ def _show_tradeoff(done: pd.DataFrame, axes: list[str], figures: list[str], fold
 def _show_point(row: pd.Series[Any], axes: list[str], folder: Path) -> None:
     """Show the run of the point that was clicked."""
     way = folder / "points" / str(row["identity"])
-    settings = ", ".join(f"{name.rpartition('.')[2]} {row[name]}" for name in axes)
+    settings = describe_settings({name: row[name] for name in axes})
     with st.container(border=True):
         st.markdown(
             f"**Point {row['point']}**: {settings}, seed {row['seed']}. "
-            f"[Open it on a page of its own](result?run={label_of(way)})"
+            f"[Open it on a page of its own]({link_to('result', run=label_of(way))})"
         )
         show_run(way, "point")
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from simserve.study.capacity import Capacity
     from simserve.study.executor import Executor
     from simserve.study.probe import Probe
+    from simserve.study.slo_terms import SloTerm
 
 
 def print_capacity(
@@ -67,7 +68,8 @@ def print_capacity(
         _print_stopped(found, Path(file).name)
     else:
         _print_found(found, Path(file).name, tolerance)
-    warn_if_short(any(p.short for each in found for p in each.probes if p.rate_per_s == each.rate_per_s))
+        _print_limits(found, terms)
+    warn_if_short(p.short for each in found for p in each.probes if p.rate_per_s == each.rate_per_s)
     if not all(each.rate_per_s and not each.stopped for each in found):
         raise SystemExit(SimserveError.exit_status)
 
@@ -117,6 +119,16 @@ def _print_found(found: tuple[Capacity, ...], name: str, tolerance: float) -> No
     print(f"{name} holds {mean:,.4g} requests/s{spread}, {note}")
     if len(rates) > 1 and len(set(rates)) == 1:
         print("every seed gave the same: nothing in this scenario is drawn at random")
+
+
+def _print_limits(found: tuple[Capacity, ...], terms: tuple[SloTerm, ...]) -> None:
+    """Print what breaks at the lowest rate of each seed that does not hold."""
+    failing = [p for each in found for p in each.probes if p.rate_per_s == each.fails_at_per_s]
+    broken = dict.fromkeys(text for probe in failing for text in probe.broken(terms))
+    if broken:
+        kept = "; every term of --slo holds there" if list(broken) == ["the queue grows"] else ""
+        rate = f" at {failing[0].rate_per_s:,.4g} requests/s" if len(failing) == 1 else ""
+        print(f"limited by: {', '.join(broken)}{rate}{kept}")
 
 
 def _print_stopped(found: tuple[Capacity, ...], name: str) -> None:

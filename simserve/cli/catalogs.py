@@ -89,11 +89,12 @@ def _policies(kind: str) -> Callable[[], list[Entry]]:
 
 def _scenarios() -> list[Entry]:
     from simserve.data_files import data_folder
+    from simserve.scenario.loader import scenario_names
 
     folder = data_folder("scenarios")
-    paths = sorted(folder.rglob("*.yaml"))
     return [
-        {"path": f"scenarios/{path.relative_to(folder)}", "about": _first_comment(path)} for path in paths
+        {"path": f"scenarios/{name}.yaml", "about": _first_comment(folder / f"{name}.yaml")}
+        for name in scenario_names()
     ]
 
 

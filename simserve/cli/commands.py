@@ -30,9 +30,9 @@ class Catalog(StrEnum):
     TRACES = "traces"
 
 
-@app.command(epilog="Example: simserve run scenarios/quickstart.yaml --set pools.0.replicas=4 --out out/four")
+@app.command(epilog="Example: simserve run quickstart --set pools.0.replicas=4 --out build/four")
 def run(
-    scenario: Annotated[str, typer.Argument(help="Scenario file (YAML).")],
+    scenario: Annotated[str, typer.Argument(help="Scenario file, or the name of a shipped one.")],
     out: Annotated[
         str | None, typer.Option(metavar="DIR", help="Write the results into this folder.")
     ] = None,
@@ -58,14 +58,14 @@ def run(
         run_once(scenario, overrides or [], out, as_json=json, check=check, quiet=quiet)
 
 
-@app.command(epilog="Example: simserve compare one-gpu.yaml two-gpus.yaml --set seed=1")
+@app.command(epilog="Example: simserve compare quickstart build/four")
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="Scenario file, or the folder of a run.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Scenario file, or the folder of a run.")],
+    first: Annotated[str, typer.Argument(metavar="A", help="Scenario, or the folder of a run.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Scenario, or the folder of a run.")],
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Run two scenarios (or read two runs) and print them side by side."""
+    """Run two scenarios, or read two runs, side by side."""
     from simserve.cli.run import compare_runs
 
     compare_runs(first, second, overrides or [], as_json=json)
@@ -116,7 +116,7 @@ def roofline(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Take one step apart: work, time and distance from the peaks of every operator."""
+    """Take one step apart. Gives work, time and distance from the peaks of every operator."""
     from simserve.cli.roofline import measured_cost, print_roofline
     from simserve.report.roofline import roofline as find_roofline
 
@@ -141,7 +141,7 @@ def roofline(
     print_roofline(found, as_json=json, html=html)
 
 
-@app.command(epilog="Example: simserve report out --html out.html --perfetto out.json.gz")
+@app.command(epilog="Example: simserve report build/quickstart --html build/run.html")
 def report(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="The folder of a run.")],
     html: Annotated[
@@ -158,7 +158,7 @@ def report(
         typer.Option(metavar="FILE", help="The JSON of vllm bench serve --save-result --save-detailed."),
     ] = None,
 ) -> None:
-    """Turn a run's folder into files for other tools; without an option print its summary."""
+    """Turn a run's folder into files for other tools. Without an option its summary is printed."""
     from simserve.cli.report import write_reports
 
     write_reports(folder, html=html, perfetto=perfetto, prometheus=prometheus, vllm_bench=vllm_bench)
@@ -184,7 +184,7 @@ def list_catalog(
     what: Annotated[Catalog, typer.Argument(help="What to list.")],
     json: Json = False,
 ) -> None:
-    """List the models, accelerators, policies, scenarios or traces that can be named."""
+    """List models, accelerators, policies, scenarios or traces."""
     from simserve.cli.catalogs import print_catalog
 
     print_catalog(what.value, as_json=json)
@@ -211,7 +211,7 @@ def import_command(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Turn a `vllm serve` command line into a scenario; list the flags that are not known."""
+    """Turn a `vllm serve` command line into a scenario. Flags that are not known are listed."""
     from simserve.cli.vllm_import import print_imported
 
     print_imported(command, hardware, as_json=json)
@@ -222,7 +222,7 @@ def import_command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
 )
 def trace(context: typer.Context) -> None:
-    """Describe, convert, generate or fetch request traces: stats, convert, generate, fetch."""
+    """Describe, convert, generate or fetch request traces."""
     from simserve.cli.trace import app as trace_app
 
     trace_app(args=context.args, prog_name="simserve trace")
@@ -233,7 +233,7 @@ def trace(context: typer.Context) -> None:
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
 )
 def calibrate(context: typer.Context) -> None:
-    """Fit the cost model to measured kernels, or compare measured kernels with it: fit, check."""
+    """Fit the cost model to measured kernels, or check it."""
     from simserve.cli.calibrate import app as calibrate_app
 
     calibrate_app(args=context.args, prog_name="simserve calibrate")
@@ -244,7 +244,7 @@ def calibrate(context: typer.Context) -> None:
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
 )
 def conformance(context: typer.Context) -> None:
-    """Replay logs of real schedulers (vllm, sglang); record and replay decision logs of any."""
+    """Replay logs of real schedulers, or decision logs of any."""
     from simserve.cli.conformance import run_conformance
 
     run_conformance(context.args)

@@ -12,6 +12,8 @@ import typer
 from simserve.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from simserve.study.executor import Executor
 
 
@@ -100,11 +102,16 @@ class CountLine:
             sys.stderr.flush()
 
 
-def warn_if_short(short: bool) -> None:
-    """Say on standard error that what was found rests on arrivals that are too short."""
-    if short:
+def warn_if_short(short: Iterable[str]) -> None:
+    """Say on standard error that what was found rests on arrivals that are too short.
+
+    Args:
+        short: That they are, in words, or "" each; the first is told.
+    """
+    told = next(filter(None, short), "")
+    if told:
         print(
-            "simserve: warning: requests arrive within less than four times what one of them takes; while "
-            "they merely add up the system seems overloaded; more requests give a better answer",
+            f"simserve: warning: {told}: too short to tell a queue that grows from a system that fills, so "
+            "it may hold more; a longer trace, or generated requests (workload.requests: 2000), tell better",
             file=sys.stderr,
         )

@@ -28,7 +28,7 @@ class Objective(StrEnum):
     ENERGY = "energy"
 
 
-@app.command(epilog="Example: simserve capacity quickstart --slo 'ttft_p90<=1s, tpot_p99<=50ms'")
+@app.command(epilog="Example: simserve capacity two-pools --slo 'ttft_p90<=0.5s, tpot_p99<=50ms'")
 def capacity(
     scenario: Annotated[str, typer.Argument(help="Scenario file, or the name of a shipped one.")],
     slo: Annotated[str, typer.Option(metavar="TERMS", help=_SLO_HELP)],
@@ -40,7 +40,7 @@ def capacity(
     address: Address = None,
     json: Json = False,
 ) -> None:
-    """Find the highest request rate at which a scenario keeps its objectives."""
+    """Find the highest request rate that keeps the objectives."""
     from simserve.cli.capacity import print_capacity
     from simserve.cli.executor_options import choose_executor
 
@@ -57,6 +57,7 @@ def capacity(
     "--price h100-sxm=3.49 --out best.yaml"
 )
 def recommend(
+    context: typer.Context,
     scenario: Annotated[str, typer.Argument(help="Scenario file, or the name of a shipped one.")],
     slo: Annotated[str, typer.Option(metavar="TERMS", help=_SLO_HELP)],
     objective: Annotated[
@@ -116,6 +117,9 @@ def recommend(
         float | None, typer.Option(min=0, help="End after this time, with the best so far.")
     ] = None,
     runners_up: Annotated[int, typer.Option(min=0, help="How many beside the best are looked for.")] = 2,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Draws of the requests; what holds does so with each.")
+    ] = 1,
     tolerance: Tolerance = 0.02,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Write the best as a scenario.")] = None,
     overrides: Overrides = None,
@@ -124,7 +128,8 @@ def recommend(
     address: Address = None,
     json: Json = False,
 ) -> None:
-    """Find the configuration that serves a load within its objectives best."""
+    """Find the best configuration for a load."""
+    from simserve.cli.command_line import typed_command
     from simserve.cli.executor_options import choose_executor
     from simserve.cli.recommend import print_recommendation
     from simserve.cli.space import read_axes
@@ -150,8 +155,10 @@ def recommend(
         limits=Limits(max_gpus, max_usd_per_hour),
         budget=Budget(max_probes, max_seconds),
         runners_up=runners_up,
+        seeds=seeds,
         tolerance=tolerance,
         executor=choose_executor(executor.value, workers, address, here=True),
+        command=typed_command(context, leave_out=("json", "workers")),
         out=out,
         as_json=json,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -38,8 +39,10 @@ def print_recommendation(
     limits: Limits,
     budget: Budget,
     runners_up: int,
+    seeds: int,
     tolerance: float,
     executor: Executor,
+    command: str,
     out: str | None,
     as_json: bool,
 ) -> None:
@@ -50,14 +53,16 @@ def print_recommendation(
         overrides: Changes of all of them.
         slo: Terms that must hold.
         axes: Keys and their values, as asked for.
+        command: As it was typed; told in the file.
         out: File for the best scenario.
         as_json: Print one JSON object.
-        objective, prices, powers, rate, limits, budget, runners_up, tolerance, executor: As of
+        objective, prices, powers, rate, limits, budget, runners_up, seeds, tolerance, executor: As of
             `simserve.study.recommend.recommend`; the executor is closed at the end.
 
     Raises:
         InputError: If something of this is wrong.
     """
+    from simserve.cli.best_scenario import write_best
     from simserve.cli.capacity import check_attainment
     from simserve.scenario.loader import load_scenario
     from simserve.study.candidates import build_candidates
@@ -68,9 +73,11 @@ def print_recommendation(
 
     line = CountLine("probes", quiet=as_json)
 
-    def tell(candidate: Candidate, sizes: tuple[int, ...], probe: Probe) -> None:
+    def tell(candidate: Candidate, sizes: tuple[int, ...], seed: int, probe: Probe) -> None:
         line.wipe()
         place = f"{_settings(candidate.settings)} x {_sizes(sizes)} at {probe.rate_per_s:.4g} requests/s"
+        if seeds > 1:
+            place += f", seed {seed}"
         print(f"  {place}: {probe.verdict}", flush=True)
 
     try:
@@ -84,7 +91,7 @@ def print_recommendation(
         found = recommend(
             list(build_candidates(file, overrides, space, prices)), workload, terms,
             objective=objective, rate_per_s=rate, limits=limits, budget=budget, powers=powers,
-            executor=executor, tolerance=tolerance, runners_up=runners_up,
+            executor=executor, tolerance=tolerance, runners_up=runners_up, seeds=seeds,
             tried=None if as_json else tell, progress=line,
         )  # fmt: skip
     finally:
@@ -95,17 +102,27 @@ def print_recommendation(
     else:
         _print_found(found, terms[0].key)
     if found.best is not None:
-        changes = _changes(found.best, base, found.best.rate_per_s / natural_rate(workload))
+        changes = [*overrides, *_changes(found.best, base, found.best.rate_per_s / natural_rate(workload))]
         if out is not None:
-            _write_best(file, [*overrides, *changes], out)
-        elif not as_json:
-            words = " ".join(f"--set {text}" for text in (*overrides, *changes))
-            print(f"run it: simserve run {file} {words}")
-    warn_if_short(any(option.short for option in found.options))
+            place = f"{_settings(found.best.settings)} x {_sizes(found.best.sizes)}"
+            write_best(file, changes, terms, f"{base.name or Path(file).stem}: {place}", command, out)
+        if not as_json:
+            _print_next(file, changes, out, slo, range(base.seed, base.seed + seeds))
+    warn_if_short(option.short for option in found.options)
     if found.stopped:
-        print(f"simserve: {found.stopped}; this is the best so far", file=sys.stderr)
+        so_far = "this is the best so far" if found.best else "nothing was found by then"
+        print(f"simserve: {found.stopped}; {so_far}", file=sys.stderr)
     if found.best is None or found.stopped == "interrupted":
         raise SystemExit(SimserveError.exit_status)
+
+
+def _print_next(file: str, changes: list[str], out: str | None, slo: str, seeds: range) -> None:
+    """Print how the best is run, how surely it holds, and how its room is found."""
+    best = out or shlex.join([file, *(word for text in changes for word in ("--set", text))])
+    if out is None:
+        print(f"run it: simserve run {best}")
+    drawn = f"seed {seeds[0]} alone" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
+    print(f"sized with {drawn}; its room: simserve capacity {best} --slo {shlex.quote(slo)} --seeds 5")
 
 
 def _print_found(found: Recommendation, key: str) -> None:
@@ -114,7 +131,7 @@ def _print_found(found: Recommendation, key: str) -> None:
 
     held = [option for option in found.options if option.holds]
     if not held:
-        print("nothing holds")
+        print("nothing found yet" if found.stopped else "nothing holds")
     else:
         headers = ["configuration", "instances", "GPUs", "USD/h"]
         extra = found.objective in ("throughput_per_gpu", "energy")
@@ -133,7 +150,7 @@ def _print_found(found: Recommendation, key: str) -> None:
         front = "; ".join(_settings(option.settings) for option in found.pareto(key))
         print(f"Pareto front of {found.objective} and {key}: {front}")
         if held[0].bottleneck:
-            print(f"the best: {held[0].bottleneck}")
+            print(f"bottleneck of the best: {held[0].bottleneck}")
     out = [each for each in found.options if not each.holds]
     for option in out[:_MOST_ROWS]:
         print(f"out: {_settings(option.settings)}: {option.verdict}")
@@ -163,17 +180,6 @@ def _faster(base: Scenario, factor: float) -> str:
     if arrivals is None or arrivals.rate_per_s is None:
         raise InputError("--rate cannot be written into a scenario whose rate follows a schedule")
     return f"workload.arrivals.rate_per_s={arrivals.rate_per_s * factor!r}"
-
-
-def _write_best(file: str, changes: list[str], out: str) -> None:
-    from simserve.scenario.dump import dump_scenario
-    from simserve.scenario.loader import load_scenario
-
-    try:
-        Path(out).write_text(dump_scenario(load_scenario(file, changes)), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror}", file=out) from error
-    print(f"the best as a scenario: {out}", file=sys.stderr)
 
 
 def _settings(settings: Mapping[str, Any]) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from simserve.errors import InputError, SimserveError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from simserve.metrics.result import Result
+    from simserve.report.comparison import RunSide
 
 
 def run_once(
@@ -52,12 +55,15 @@ def run_seeds(
     for folder in folders:
         if folder is not None:
             _check_output(folder)
-    summaries = []
+    summaries: list[dict[str, Any]] = []
     for seed, folder in zip(range(first, first + seeds), folders, strict=True):
         result = _simulate(scenario, [*overrides, f"seed={seed}"], check=check, quiet=quiet or as_json)
         if folder is not None:
             result.write(folder)
-        _exit_if_partial(result)
+        if result.partial:
+            _exit_without_figures(
+                f"during seed {seed}", [str(each) for each in folders[: len(summaries) + 1] if each]
+            )
         summaries.append(result.summary)
     if as_json:
         found = {key: interval._asdict() for key, interval in intervals(summaries).items()}
@@ -67,15 +73,19 @@ def run_seeds(
 
 
 def compare_runs(first: str, second: str, overrides: list[str], *, as_json: bool) -> None:
-    """Print two summaries side by side; each is of a scenario, which is run, or of a run's folder."""
-    from simserve.report.comparison import print_comparison, relative_differences
+    """Print what differs between two runs; each is of a scenario, which is run, or a run's folder."""
+    from simserve.report.comparison import compare_settings, print_comparison, relative_differences
 
-    summaries = [_summary_of(source, overrides, quiet=as_json) for source in (first, second)]
+    names = _short_names(first, second)
+    a, b = (
+        _side_of(source, name, overrides, quiet=as_json)
+        for source, name in zip((first, second), names, strict=True)
+    )
     if as_json:
-        differences = relative_differences(*summaries)
-        _print_json({"a": summaries[0], "b": summaries[1], "relative_difference": differences})
+        found = {"settings": compare_settings(a, b), "a": a.summary, "b": b.summary}
+        _print_json(found | {"relative_difference": relative_differences(a.summary, b.summary)})
     else:
-        print_comparison(_short_names(first, second), summaries[0], summaries[1])
+        print_comparison(a, b)
 
 
 def explain_scenario(scenario: str, overrides: list[str], what: str, *, as_json: bool) -> None:
@@ -104,17 +114,23 @@ def _simulate(scenario: str, overrides: list[str], *, check: bool, quiet: bool) 
         progress.close()
 
 
-def _summary_of(source: str, overrides: list[str], *, quiet: bool) -> dict[str, Any]:
+def _side_of(source: str, name: str, overrides: list[str], *, quiet: bool) -> RunSide:
+    import yaml
+
+    from simserve.report.comparison import RunSide
+
     folder = Path(source)
     if not folder.is_dir():
         result = _simulate(source, overrides, check=False, quiet=quiet)
-        _exit_if_partial(result)
-        return result.summary
-    from simserve.metrics.writer import read_summary
+        if result.partial:
+            _exit_without_figures(f"during {name}")
+        return RunSide(name, result.summary, yaml.safe_load(result.scenario_yaml))
+    from simserve.report.run_folder import RunFolder
 
     if overrides:
         raise InputError(f"--set changes a scenario, and this is the folder of a run: {source}")
-    return read_summary(folder)
+    run = RunFolder.read(folder)
+    return RunSide(name, run.summary, run.scenario)
 
 
 def _check_output(folder: Path) -> None:
@@ -133,6 +149,13 @@ def _exit_if_partial(result: Result) -> None:
     if result.partial:
         print("simserve: stopped before the end; the figures cover what was complete", file=sys.stderr)
         raise SystemExit(SimserveError.exit_status)
+
+
+def _exit_without_figures(when: str, written: Sequence[str] = ()) -> NoReturn:
+    """End where one of several runs was stopped: figures of part of them would say nothing."""
+    kept = f"written: {', '.join(written)} (the last is partial)" if written else "nothing was written"
+    print(f"simserve: stopped {when}; {kept}", file=sys.stderr)
+    raise SystemExit(SimserveError.exit_status)
 
 
 def _print_json(value: dict[str, Any]) -> None:

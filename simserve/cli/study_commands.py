@@ -50,7 +50,7 @@ def validate(
         bool, typer.Option("--effects", help="Errors with each modelled effect switched off in turn.")
     ] = False,
 ) -> None:
-    """Simulate what real servers ran and compare with what they measured."""
+    """Simulate what real servers ran, and compare."""
     if left_out or effects:
         from simserve.cli.validate import show_study
 
@@ -70,7 +70,7 @@ def validate(
     )
 
 
-@app.command(epilog="Example: simserve sweep sweep.yaml --out build/sweep")
+@app.command(epilog="Example: simserve sweep scenarios/sweeps/batch-limits.yaml --out build/sweep")
 def sweep(
     file: Annotated[str, typer.Argument(metavar="SWEEP.yaml", help="The base scenario and its axes.")],
     out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the results; an earlier sweep goes on.")],
@@ -82,7 +82,7 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the points and run none.")] = False,
     json: Json = False,
 ) -> None:
-    """Run a scenario along axes, in parallel; a sweep that was stopped goes on where it was."""
+    """Run a scenario along axes, in parallel. A sweep that was stopped goes on where it was."""
     from simserve.cli.sweep import sweep_scenarios
 
     sweep_scenarios(

@@ -118,6 +118,6 @@ def _print_results(run: SweepRun) -> None:
     print_table(("point", "seed", *keys, "status", *shown), table)
     if len(rows) > _MOST_ROWS:
         print(f"... and {len(rows) - _MOST_ROWS:,} more")
-    print(
-        f"{run.reused:,} of {len(run.points):,} points had been run before; results in {run.folder / RESULTS}"
-    )
+    done = sum(row["status"] == "done" for row in rows)
+    before = f", {run.reused:,} of them before" if run.reused else ""
+    print(f"{done:,} of {len(rows):,} points done{before}; results in {run.folder / RESULTS}")

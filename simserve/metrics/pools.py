@@ -21,6 +21,8 @@ class PoolInfo:
         instances: Numbers of its engines, as in the step logs: an instance with data parallelism is an engine
             for each rank.
         hardware, model: Catalog names.
+        engine: The engine's kind, with the release where the kind is vLLM's scheduler ("vllm 0.19").
+        tensor_parallel_size, pipeline_parallel_size, data_parallel_size: Of one instance.
         accelerators: Accelerators of one engine.
         max_num_seqs: Seats of one instance's scheduler; None where the engine has no such limit.
         max_num_batched_tokens: Token budget of a step; None where the engine has no such limit.
@@ -35,6 +37,10 @@ class PoolInfo:
     instances: tuple[int, ...]
     hardware: str = ""
     model: str = ""
+    engine: str = ""
+    tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    data_parallel_size: int = 1
     accelerators: int = 1
     max_num_seqs: int | None = None
     max_num_batched_tokens: int | None = None
@@ -54,8 +60,14 @@ def describe_pools(pools: Sequence[PoolInfo], logs: Sequence[StepLog]) -> list[d
             "name": pool.name,
             "hardware": pool.hardware,
             "model": pool.model,
+            "engine": pool.engine,
             "instances": list(pool.instances),
             "accelerators": pool.accelerators * len(pool.instances),
+            "tensor_parallel_size": pool.tensor_parallel_size,
+            "pipeline_parallel_size": pool.pipeline_parallel_size,
+            "data_parallel_size": pool.data_parallel_size,
+            "max_num_seqs": pool.max_num_seqs,
+            "max_num_batched_tokens": pool.max_num_batched_tokens,
             "kv_blocks": max((blocks.get(instance, 0) for instance in pool.instances), default=0),
             "kv_block_tokens": pool.kv_block_tokens,
             "memory": dict(pool.memory) or None,

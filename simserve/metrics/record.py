@@ -47,6 +47,8 @@ class StepLog:
         rank: Which data-parallel rank of its instance it is.
         padding_tokens: Tokens that its steps computed for padding and for idle seats; None if its kind never
             pads.
+        short_at_blocks: The fewest blocks in use at which a request found too few, those of a full pool if
+            none did; None if its kind does not tell.
         fragmentation: Where its KV memory went, if requests have it in one piece each.
         shards: How evenly blocks lay on the ranks that share each sequence, if those have pools of their own.
         tiers: What the tiers behind its KV memory were asked and have moved, by name; None without any.
@@ -67,6 +69,7 @@ class StepLog:
     cached_blocks: array[int] = field(default_factory=_int64)
     rank: int = 0
     padding_tokens: int | None = None
+    short_at_blocks: int | None = None
     fragmentation: FragmentationLog | None = None
     shards: ShardLog | None = None
     tiers: Mapping[str, TierCounts] | None = None

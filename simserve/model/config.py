@@ -110,6 +110,7 @@ class _Reader:
             learned_positions=self._learned_positions(family),
             dtype=self._dtype(),
             quantization=self._quantization(),
+            unknown_type="" if model_type in FAMILIES else model_type or "none",
             **self._experts(family),
             **self._latent_attention(),
         )

@@ -67,6 +67,7 @@ class ModelShape:
             (Falcon): tensor-parallel ranks reduce the sum once.
         dtype: Dtype of the weights as published.
         quantization: Format in which the weights are published (`simserve.model.dtype.WEIGHT_FORMATS`).
+        unknown_type: The config's `model_type` if that is none that is known, so that its traits are assumed.
     """
 
     name: str
@@ -109,6 +110,7 @@ class ModelShape:
     parallel_blocks: bool = False
     dtype: str = "bfloat16"
     quantization: str | None = None
+    unknown_type: str = ""
 
     @property
     def is_mla(self) -> bool:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 LATENCIES = ("ttft", "tpot", "itl", "e2el")
+# Those that need tokens of a request to come apart.
+_OF_STREAMS = ("tpot", "itl")
 # Intervals of time that have percentiles of their own.
 _INTERVALS = 120
 # Share of a distribution that is in sight.
@@ -47,7 +49,9 @@ def latency_distributions(run: RunFolder) -> go.Figure:
         x, y = distribution_of(run, name, MOST_POINTS // 40)
         look = {"name": name.upper(), "showlegend": False, "line": {"color": PLAIN}}
         figure.add_scatter(x=x, y=y, mode="lines", **look, row=1, col=column)
-        if len(x):
+        if not len(x):
+            figure.update_xaxes(range=[0, targets.get(name, 1.0) * 1.1], row=1, col=column)
+        else:
             # The longest of all would leave the rest no room; a double click shows them.
             most = max(float(np.interp(_SHOWN, y, x)), targets.get(name, 0.0)) * 1.1
             figure.update_xaxes(range=[0, most], row=1, col=column)
@@ -71,13 +75,21 @@ def distribution_of(run: RunFolder, latency: str, most: int) -> tuple[Floats, Fl
         most: Points to return.
 
     Returns:
-        Seconds, and the share of requests (for ITL of gaps between tokens) that took no longer.
+        Seconds, and the share of requests (for ITL of gaps between tokens) that took no longer; no points
+        where nothing was observed: TPOT and ITL of an engine that gives all tokens of a request at once.
     """
+    if latency in _OF_STREAMS and not _streams(run):
+        return np.empty(0), np.empty(0)
     if latency == "itl":
         values, counts, _ = gap_counts(run)
         return thin_distribution(values, most, counts)
     values = run.requests[f"{latency}_s"][run.requests["status"] == "completed"]
     return thin_distribution(values[~np.isnan(values)], most)
+
+
+def _streams(run: RunFolder) -> bool:
+    """Return whether tokens of some request came apart: a static batch gives each its tokens all at once."""
+    return bool((run.requests["tpot_s"] > 0).any())
 
 
 def latencies_over_time(run: RunFolder, window: Window = None) -> go.Figure:
@@ -86,6 +98,8 @@ def latencies_over_time(run: RunFolder, window: Window = None) -> go.Figure:
     figure = stack_panels(titles, window, 900)
     targets = targets_of(run)
     for row, name in enumerate(LATENCIES, start=1):
+        if name in _OF_STREAMS and not _streams(run):
+            continue
         if name == "itl":
             _add_gaps(figure, run, window, row)
         else:

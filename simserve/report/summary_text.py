@@ -8,6 +8,8 @@ from typing import Any
 from simserve.report.table import format_number, print_table
 
 _METRICS = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2el": "E2EL"}
+# What stands under figures of TPOT and ITL that nothing was observed for.
+AT_ONCE = "no TPOT or ITL: all tokens of a request came at once, as a static batch delivers them at its end"
 _FIGURES = ("mean", "median", "std", "p90", "p95", "p99")
 
 
@@ -15,10 +17,12 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     """Print a summary to standard output; its last line says what bounds the run."""
     title = summary.get("name") or "simulation"
     print(f"{title}{' (PARTIAL: stopped before its end)' if summary.get('partial') else ''}")
-    for line in (*_count_lines(summary), *_throughput_lines(summary)):
+    for line in (*_served_lines(summary), *_count_lines(summary), *_throughput_lines(summary)):
         print(line)
     print()
     print_table(("latency, ms", *_FIGURES), [_latency_row(summary, metric) for metric in _METRICS])
+    if tokens_at_once(summary):
+        print(AT_ONCE)
     print()
     if "tenants" in summary:
         _print_tenants(summary)
@@ -26,6 +30,37 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     for line in (*_resource_lines(summary), *_note_lines(summary)):
         print(line)
     print(f"bottleneck     {summary['bottleneck']}")
+
+
+def tokens_at_once(summary: Mapping[str, Any]) -> bool:
+    """Return whether no request had a gap between two tokens, so that its TPOT of 0 is no observation.
+
+    The summary keeps the 0, which is what `vllm bench serve` computes from (E2EL - TTFT) / (tokens - 1).
+    """
+    return summary.get("mean_itl_ms") is None and summary.get("mean_tpot_ms") == 0
+
+
+def describe_pool(pool: Mapping[str, Any]) -> str:
+    """Return in one line what serves in a pool of a summary, and the limits of its batches."""
+    replicas = len(pool["instances"]) // pool["data_parallel_size"]
+    sizes = {"TP": "tensor", "PP": "pipeline", "DP": "data"}
+    parts = [
+        f"{pool['model']} on {pool['accelerators']} x {pool['hardware']}",
+        f"{replicas} instance{'s' if replicas != 1 else ''} of {pool['engine']}",
+        " ".join(f"{short} {pool[f'{name}_parallel_size']}" for short, name in sizes.items()),
+    ]
+    limits = ("max_num_seqs", "max_num_batched_tokens")
+    return ", ".join(parts + [f"{key} {pool[key]:,}" for key in limits if pool[key] is not None])
+
+
+def _served_lines(summary: Mapping[str, Any]) -> list[str]:
+    pools = summary.get("pools", ())
+    if len(pools) == 1:
+        return [f"served by      {describe_pool(pools[0])}"]
+    return [
+        f"{'' if number else 'served by':<15}{pool['name']}: {describe_pool(pool)}"
+        for number, pool in enumerate(pools)
+    ]
 
 
 def _count_lines(summary: Mapping[str, Any]) -> list[str]:
@@ -51,7 +86,8 @@ def _throughput_lines(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _latency_row(summary: Mapping[str, Any], metric: str) -> list[str]:
-    figures = [format_number(summary[f"{figure}_{metric}_ms"]) for figure in _FIGURES]
+    observed = metric != "tpot" or not tokens_at_once(summary)
+    figures = [format_number(summary[f"{figure}_{metric}_ms"] if observed else None) for figure in _FIGURES]
     return [_METRICS[metric], *figures]
 
 
@@ -62,7 +98,9 @@ def _print_tenants(summary: Mapping[str, Any]) -> None:
     head = ("tenant", "completed", "output tokens/s", *(key.replace("_", " ") for key in keys))
     rows = []
     for name, figures in summary["tenants"].items():
-        latencies = [number(figures[key]) for key in keys]
+        latencies = [
+            number(None if "tpot" in key and tokens_at_once(summary) else figures[key]) for key in keys
+        ]
         rows.append(
             [name or "(none)", f"{figures['completed']:,}", number(figures["output_throughput"]), *latencies]
         )

@@ -54,7 +54,12 @@ def load_model(name_or_path: str, beside: Path | None = None) -> ModelShape:
         return read_config(folder)
     stem = _model_aliases().get(name_or_path.lower())
     if stem is None:
-        raise UnknownNameError("model", name_or_path, [*model_names(), *_alias_spellings("models")])
+        raise UnknownNameError(
+            "model",
+            name_or_path,
+            [*model_names(), *_alias_spellings("models")],
+            "expected one of `simserve list models`, or a path to its config.json",
+        )
     path = data_folder("models") / f"{stem}.json"
     variant = load_json(path).get("_variants", {}).get(name_or_path.lower())
     return read_config({**load_json(path), **variant}, stem) if variant else read_config(path)

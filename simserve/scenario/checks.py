@@ -61,7 +61,8 @@ def _check_engine(engine: Engine, path: str, cost: Cost) -> Iterator[str]:
         if key in fixed and getattr(engine, key) != fixed[key]:
             yield f"{path}.{key} means nothing for kind {engine.kind!r}"
     if engine.options and not takes_options(engine):
-        yield f"{path}.options is for engines of your own; kind {engine.kind!r} does not read it"
+        names = ", ".join(engine.options)
+        yield f"{path}.options ({names}) mean nothing to kind {engine.kind!r}, which has none of its own"
     elif engine.options:
         for name in foreign_options(engine):
             yield f"{path}.options.{name} means nothing for kind {engine.kind!r}"

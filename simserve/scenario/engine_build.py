@@ -58,6 +58,11 @@ def plan_engine(scenario: Scenario, index: int, host: HostProfile | None = None)
     kept = memory_shape(engine, shape)
     memory = plan_memory(kept, accelerator, _memory_request(engine, kept, tokens, seqs), draft_shape)
     notes = list(memory.notes)
+    if shape.unknown_type:
+        notes.append(
+            f"{shape.name}: model type {shape.unknown_type!r} is not known; its config.json is "
+            "read as that of a plain decoder-only transformer such as Llama"
+        )
     if not engine.enable_chunked_prefill and tokens < memory.max_model_len:
         if engine.max_num_batched_tokens is not None and pool.engine.enable_chunked_prefill:
             notes.append(

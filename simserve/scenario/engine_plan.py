@@ -101,6 +101,10 @@ class EnginePlan:
             instances=tuple(instances),
             hardware=self.accelerator.name,
             model=self.shape.name,
+            engine=f"vllm {self.profile.version}" if self.engine.kind == "vllm" else self.engine.kind,
+            tensor_parallel_size=self.engine.tensor_parallel_size,
+            pipeline_parallel_size=self.engine.pipeline_parallel_size,
+            data_parallel_size=self.engine.data_parallel_size,
             accelerators=gpus,
             max_num_seqs=self.config.max_num_seqs,
             max_num_batched_tokens=self.config.max_num_batched_tokens if has_budget else None,
@@ -162,10 +166,20 @@ class EnginePlan:
     def explain(self, what: str) -> list[str]:
         """Return the lines of `simserve run --explain`."""
         if what == "memory":
-            return _memory_lines(self.memory)
+            return [*_memory_lines(self.memory), *self._limit_lines()]
         if what == "step":
             return _step_lines(self)
         raise InputError(f"cannot explain {what!r}{nearest(what, ('memory', 'step'))}")
+
+    def _limit_lines(self) -> list[str]:
+        """The limits of a batch, and which of them are defaults: those depend on the accelerator."""
+        info = self.pool_info("", ())
+        default = f" (default on {self.accelerator.name})"
+        return [
+            f"  {key} {value:,}{default if getattr(self.engine, key) is None else ''}"
+            for key in ("max_num_seqs", "max_num_batched_tokens")
+            if (value := getattr(info, key)) is not None
+        ]
 
 
 def _check_options(kind: type, options: Mapping[str, Any]) -> None:

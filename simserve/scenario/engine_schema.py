@@ -112,11 +112,13 @@ class Engine(Section):
     )
     max_num_seqs: PositiveInt | None = Field(
         default=None,
-        description="Most requests running at once; null: the version's default on this hardware.",
+        description="Most requests running at once; null: the kind's default; vLLM's is 1024 from 70 GiB on "
+        "(but not on A100), else 256.",
     )
     max_num_batched_tokens: PositiveInt | None = Field(
         default=None,
-        description="Token budget of a step; null: the version's default on this hardware.",
+        description="Token budget of a step; null: the kind's default; vLLM's is 8192 from 70 GiB on "
+        "(but not on A100), else 2048.",
     )
     max_model_len: PositiveInt | None = Field(
         default=None,

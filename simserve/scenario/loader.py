@@ -50,6 +50,8 @@ def load_scenario(
         raise ScenarioError(f"is empty; {_EXPECTATION}", file=file)
     if not isinstance(data, dict):
         raise ScenarioError(f"{_EXPECTATION}, got {show(data)}", file=file, line=1, column=1)
+    if ("base" in data or "axes" in data) and "workload" not in data:
+        raise ScenarioError(f"is a sweep: `simserve sweep {file} --out DIR` runs it", file=file)
     data = _to_long_form(data, places)
     for override in overrides:
         apply_override(data, override, places)
@@ -93,16 +95,19 @@ def _find_scenario(name: str) -> Path:
         shipped = scenario_names()
         if name in shipped:
             return data_folder("scenarios") / f"{name}.yaml"
+        written = Path(name, "scenario.yaml")
+        if written.is_file():
+            raise ScenarioError(f"is the folder of a run: its scenario is {written}", file=name) from None
         stem = name.removeprefix("scenarios/").removesuffix(".yaml")
-        raise ScenarioError(
-            f"{error.message}, nor is it a shipped scenario{nearest(stem, shipped)}"
-        ) from None
+        hint = nearest(stem, shipped, "`simserve list scenarios` names those")
+        raise ScenarioError(f"{error.message}, nor is it a shipped scenario{hint}") from None
 
 
 def scenario_names() -> list[str]:
     """Return the names of the shipped scenarios, such as `quickstart` and `benchmarks/2x50k`."""
     folder = data_folder("scenarios")
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    names = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    return [name for name in names if not name.startswith("sweeps/")]
 
 
 def _to_long_form(data: dict[str, Any], places: Places) -> dict[str, Any]:

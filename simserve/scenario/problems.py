@@ -8,8 +8,9 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from simserve.errors import ScenarioError, nearest
+from simserve.errors import InputError, ScenarioError, nearest
 from simserve.scenario.places import KeyPath, Place, Places
+from simserve.units import parse_seconds
 
 _EXPECTED = {
     "int_type": "a whole number",
@@ -73,7 +74,8 @@ def describe_problems(
     for path, found in alternatives.items():
         expected = " or ".join(dict.fromkeys(text for text, _ in found))
         value = found[0][1]
-        text = f"{dotted(path)}: expected {expected}, got {show(value)}{_nearest_choice(value, found)}"
+        hint = _nearest_choice(value, found) or _unit_hint(value, path)
+        text = f"{dotted(path)}: expected {expected}, got {show(value)}{hint}"
         messages.append((places.of_value(path), text))
     return sorted(messages, key=lambda item: (item[0].line or 0, item[0].column or 0, item[1]))
 
@@ -117,6 +119,17 @@ def _nearest_choice(value: Any, found: list[tuple[str, Any]]) -> str:
     choices = [part for text, _ in found for part in text.split("'")[1::2]]
     hint = nearest(value, choices) if isinstance(value, str) and choices else ""
     return hint if "did you mean" in hint else ""
+
+
+def _unit_hint(value: Any, path: KeyPath) -> str:
+    """Return a duration with a unit, as other keys take it, as the number that this key takes; or ""."""
+    name = str(path[-1]) if path else ""
+    if not isinstance(value, str) or not name.endswith("_s") or name.endswith("_per_s"):
+        return ""
+    try:
+        return f"; it is in seconds: {parse_seconds(value):g}"
+    except InputError:
+        return ""
 
 
 def _path_in(data: Any, location: Iterable[str | int]) -> KeyPath:

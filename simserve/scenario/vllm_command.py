@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args
 
 import yaml
 
-from simserve.errors import InputError, UnknownNameError
+from simserve.errors import InputError
 from simserve.scenario.catalog import load_hardware, load_model
 from simserve.scenario.engine_schema import VersionName
 from simserve.scenario.vllm_reading import FlagReading
@@ -93,8 +93,6 @@ def _write(reading: FlagReading, version: str | None, hardware: str | None) -> s
         comments["hardware:"] = "assumed: a command line does not say"
     try:
         load_model(reading.model)
-    except UnknownNameError as error:
-        comments["model:"] = f"{error.message}; or the path of its config.json"
     except InputError as error:
         comments["model:"] = error.message
     engine: dict[str, Any] = {"kind": "vllm", **reading.engine}

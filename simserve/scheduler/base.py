@@ -7,7 +7,7 @@ A policy extends `BaseScheduler`, looks at `running` and `waiting`, and calls th
 from __future__ import annotations
 
 from simserve.scheduler.batch import Batch
-from simserve.scheduler.decode_stretch import EMPTY, MEMORY, OTHER, SEATS
+from simserve.scheduler.decode_stretch import BUDGET, EMPTY, MEMORY, OTHER, SEATS
 from simserve.scheduler.fetching import Fetching
 from simserve.scheduler.sequence import RUNNING, Sequence
 
@@ -108,7 +108,10 @@ class BaseScheduler(Fetching):
         """
         computed = sequence.computed
         tokens = min(sequence.known - computed, most_tokens, self.budget)
-        if tokens <= 0 or not self.cache.grow(sequence, computed, computed + tokens):
+        if tokens <= 0:
+            return False
+        if not self.cache.grow(sequence, computed, computed + tokens):
+            self.note_shortage()
             return False
         if sequence.decoding:
             self._take_decoders([sequence])
@@ -154,13 +157,14 @@ class BaseScheduler(Fetching):
         hits, hit_tokens = cache.lookup(sequence, sequence.known)
         tokens = min(sequence.known - hit_tokens, most_tokens, self.budget)
         if tokens <= 0 or (whole and hit_tokens + tokens < sequence.known):
-            self.admission = OTHER
+            self.admission = BUDGET
             return False
         held = max(hit_tokens + tokens, hold_tokens)
         room = held + spare_blocks * cache.block_size
         while not cache.admit(sequence, hits, hit_tokens, hit_tokens + tokens, room):
             if sequence is not self.waiting.head() or not self._displace():
                 self.admission = MEMORY
+                self.note_shortage()
                 self.blocked_stream = cache.missed_stream(sequence, hits)
                 return False
             hits, hit_tokens = cache.lookup(sequence, sequence.known)
@@ -201,4 +205,5 @@ class BaseScheduler(Fetching):
                 if self._append(sequence):
                     self._take_decoders([sequence])
                     break
+                self.note_shortage()
                 self.preempt(self.choose_victim(sequence))

@@ -12,8 +12,9 @@ from simserve.scheduler.batch import Batch, Forecast, Usage, sum_windows
 from simserve.scheduler.config import SchedulerConfig
 from simserve.scheduler.sequence import Sequence
 
-# Why nobody (more) was admitted in the last schedule(): none waits, no seat, no blocks, anything else.
-EMPTY, SEATS, MEMORY, OTHER = range(4)
+# Why nobody (more) was admitted in the last schedule(): none waits, no seat, no blocks, the step's tokens are
+# spent, anything else.
+EMPTY, SEATS, MEMORY, BUDGET, OTHER = range(5)
 
 
 class DecodeStretch(Accounting):
@@ -23,6 +24,8 @@ class DecodeStretch(Accounting):
 
     Attributes:
         admission: Why nobody (more) was admitted in the last schedule().
+        short_at_blocks: The fewest blocks in use at which an admission or a growth found too few; those of a
+            full pool if none did, None if the kind does not tell.
         blocked_stream: Whose tokens the sequence that found no blocks would have to hit next, None: nobody's.
     """
 
@@ -34,6 +37,7 @@ class DecodeStretch(Accounting):
     def __init__(self, config: SchedulerConfig, *, jump: bool = True, **options: object) -> None:
         super().__init__(config, jump=jump, **options)
         self.admission = EMPTY
+        self.short_at_blocks: int | None = self.pool.num_blocks - 1
         self.blocked_stream: int | None = None
         self._batch = Batch(-1)
         self._samples_cache = hasattr(self.cache, "sample")
@@ -69,6 +73,12 @@ class DecodeStretch(Accounting):
             stream = self.blocked_stream
             return stream is None or all(each.request.output_stream != stream for each in self.running)
         return self.admission == SEATS
+
+    def note_shortage(self) -> None:
+        """Note that blocks are short now."""
+        used = self.pool.num_blocks - 1 - self.pool.num_free
+        if self.short_at_blocks is not None and used < self.short_at_blocks:
+            self.short_at_blocks = used
 
     def horizon(self, owed: int = 0) -> int:
         """Return how many completions can pass with nothing to be seen; see `contract.Scheduler`."""

@@ -80,6 +80,7 @@ class FastServeScheduler(SwappingScheduler):
         period = self.options["starvation_period_steps"]
         if self._quantum_ns < 1 or not isinstance(period, int) or period < 1:
             raise InputError("base_quantum_s and starvation_period_steps: expected numbers above 0")
+        self.short_at_blocks = None  # who runs is chosen by rank before any block is asked for
         self._reserve = config.max_num_seqs if self.options["proactive_offloading"] else 0
 
     def count_host_blocks(self) -> int:

@@ -15,7 +15,7 @@ from simserve.registry import lookup, register
 from simserve.scheduler.base import BaseScheduler
 from simserve.scheduler.batch import Usage
 from simserve.scheduler.config import SchedulerConfig
-from simserve.scheduler.decode_stretch import MEMORY, OTHER, SEATS
+from simserve.scheduler.decode_stretch import BUDGET, MEMORY, SEATS
 from simserve.scheduler.output_estimates import OutputEstimate
 from simserve.scheduler.sequence import Sequence
 
@@ -84,10 +84,11 @@ class LightLLMScheduler(BaseScheduler):
             head = self.waiting.head()
             prompts += head.known
             if prompts > self.config.max_num_batched_tokens:
-                self.admission = OTHER
+                self.admission = BUDGET
                 break
             if not estimate.fits(head, self.cache.block_size, limit) and not self._fits_alone(head):
                 self.admission = MEMORY
+                self.note_shortage()
                 break
             if not self.admit(head, whole=True, hold_tokens=head.known):
                 break

@@ -120,6 +120,7 @@ class SwappingScheduler(BaseScheduler):
         room = (self._moved[sequence.request.id] + 1 + spare_blocks) * self.cache.block_size
         if not self.cache.admit(sequence, NO_HITS, 0, computed, room):
             self.admission = MEMORY
+            self.note_shortage()
             self.blocked_stream = None
             return False
         self._resume(sequence)

@@ -17,7 +17,7 @@ from simserve.registry import register
 from simserve.scheduler.base import BaseScheduler
 from simserve.scheduler.config import SchedulerConfig
 from simserve.scheduler.context_chunks import cut_equally, cut_in_order
-from simserve.scheduler.decode_stretch import MEMORY, OTHER, SEATS
+from simserve.scheduler.decode_stretch import BUDGET, MEMORY, OTHER, SEATS
 from simserve.scheduler.sequence import RUNNING, Sequence
 
 CAPACITY_POLICIES = ("GUARANTEED_NO_EVICT", "MAX_UTILIZATION")
@@ -145,6 +145,8 @@ class TensorRTLLMScheduler(BaseScheduler):
 
     def _block(self, admission: int) -> None:
         self.admission = admission
+        if admission == MEMORY:
+            self.note_shortage()
         self.blocked_stream = None
 
     def _blocks_to_end(self, sequence: Sequence) -> int:
@@ -219,7 +221,7 @@ class TensorRTLLMScheduler(BaseScheduler):
             elif self.config.enable_chunked_prefill:
                 prompts.append(sequence)
             elif sequence.known > budget or not self._begin(sequence, sequence.known):
-                self.admission = OTHER
+                self.admission = BUDGET
                 break
             else:
                 budget -= sequence.known  # hits count too
@@ -238,6 +240,6 @@ class TensorRTLLMScheduler(BaseScheduler):
         left = [each.known - each.computed for each in prompts]
         if sum(left) <= budget:
             return left
-        self.admission = OTHER
+        self.admission = BUDGET
         cut = cut_equally if self.options["context_chunking_policy"] == "EQUAL_PROGRESS" else cut_in_order
         return cut(left, budget, self.cache.block_size)

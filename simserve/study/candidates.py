@@ -59,11 +59,12 @@ class Candidate:
         given = [pool.replicas for pool in self.scenario.pools]
         return tuple(-(-level * each // max(given)) for each in given)
 
-    def with_sizes(self, sizes: Sequence[int]) -> Scenario:
-        """Return the scenario with so many instances of each pool."""
+    def with_sizes(self, sizes: Sequence[int], seed: int | None = None) -> Scenario:
+        """Return the scenario with so many instances of each pool, and another seed if one is given."""
         pools = zip(self.scenario.pools, sizes, strict=True)
         changed = tuple(pool.model_copy(update={"replicas": size}) for pool, size in pools)
-        return self.scenario.model_copy(update={"pools": changed})
+        seed = self.scenario.seed if seed is None else seed
+        return self.scenario.model_copy(update={"pools": changed, "seed": seed})
 
 
 @dataclass(frozen=True, slots=True)

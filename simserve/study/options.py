@@ -27,12 +27,13 @@ class Option:
         gpus: Accelerators of all of them.
         usd_per_hour: Of all of them; None if a price is unknown.
         rate_per_s: Requests a second that it holds: those asked for, or the most it can.
-        figures: Of the run with that many, at that rate.
+        figures: Of the run with that many, at that rate; of several seeds the first's, but for the figures of
+            the objectives' terms, which are the worst of all.
         bottleneck: What holds that run back.
-        short: Whether its arrivals are too short to be sure, as of `simserve.study.probe.Probe`.
+        short: That its arrivals are too short to be sure, as of `simserve.study.probe.Probe`; "" if not.
         binds: What breaks with one instance fewer, or at the next higher rate that was tried; empty where
             nothing was tried.
-        probes: (instances of each pool, rate, whether they hold) of all that were simulated.
+        probes: (instances of each pool, rate, seed, whether they hold) of all that were simulated.
     """
 
     settings: Mapping[str, Any]
@@ -43,9 +44,9 @@ class Option:
     rate_per_s: float = 0.0
     figures: Mapping[str, float | None] | None = None
     bottleneck: str = ""
-    short: bool = False
+    short: str = ""
     binds: tuple[str, ...] = ()
-    probes: tuple[tuple[tuple[int, ...], float, bool], ...] = ()
+    probes: tuple[tuple[tuple[int, ...], float, int, bool], ...] = ()
 
     @property
     def holds(self) -> bool:

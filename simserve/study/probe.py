@@ -62,10 +62,12 @@ class Probe:
         figures: The terms' figures, in the summary's units, the throughput, and the energy of a completed
             request (None where a power is unknown).
         bottleneck: What holds the run back, in words.
-        short: Whether the arrivals are too short for a request's latency (`SHORTEST_ARRIVALS`): what holds in
-            the long run may not seem steady.
+        failed: Requests that failed.
+        short: In words, that the arrivals are too short for a request's latency (`SHORTEST_ARRIVALS`): what
+            holds in the long run may not seem steady. "" if they are not.
         error: Why there is no run; "" if there is one.
         bad_input: Whether that is for what was given, and no failure.
+        died: Whether that is for a process that died.
     """
 
     rate_per_s: float
@@ -73,9 +75,11 @@ class Probe:
     steady: bool = False
     figures: dict[str, float | None] = field(default_factory=dict)
     bottleneck: str = ""
-    short: bool = False
+    failed: int = 0
+    short: str = ""
     error: str = ""
     bad_input: bool = False
+    died: bool = False
 
     @property
     def verdict(self) -> str:
@@ -85,9 +89,10 @@ class Probe:
         return "holds" if self.holds else "does not hold" if self.steady else "the queue grows"
 
     def broken(self, slo: tuple[SloTerm, ...]) -> list[str]:
-        """Return what does not hold: that the queue grows, and terms."""
+        """Return what does not hold: that the queue grows, that requests fail, and terms."""
         terms = [term.text for term in slo if not term.holds(self.figures)]
-        return terms if self.steady else ["the queue grows", *terms]
+        failing = ["requests fail"] if self.failed else []
+        return [*([] if self.steady else ["the queue grows"]), *failing, *terms]
 
 
 def probe_rate(task: ProbeTask) -> Probe:
@@ -121,7 +126,17 @@ def probe_rate(task: ProbeTask) -> Probe:
             "joules_per_request": _joules_per_request(result, task.powers),
         },
         bottleneck=str(summary["bottleneck"] or ""),
-        short=span_s * 1e3 < SHORTEST_ARRIVALS * (summary["mean_e2el_ms"] or 0.0),
+        failed=summary["failed"],
+        short=_tell_short(len(load.arrival_ns), rate, span_s, (summary["mean_e2el_ms"] or 0.0) / 1e3),
+    )
+
+
+def _tell_short(requests: int, rate_per_s: float, span_s: float, mean_e2el_s: float) -> str:
+    if span_s >= SHORTEST_ARRIVALS * mean_e2el_s:
+        return ""
+    return (
+        f"at {rate_per_s:.4g}/s the {requests:,} requests arrive within {span_s:.3g} s, and one takes "
+        f"{mean_e2el_s:.3g} s on average"
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from simserve.errors import InputError
+from simserve.errors import InputError, SimulationError
 from simserve.scenario.engine_plan import EnginePlan
 from simserve.study.candidates import Candidate, Unfit
 from simserve.study.executor import Executor, InProcess
@@ -51,7 +51,8 @@ def recommend(
     executor: Executor | None = None,
     tolerance: float = 0.02,
     runners_up: int = 2,
-    tried: Callable[[Candidate, Sizes, Probe], None] | None = None,
+    seeds: int = 1,
+    tried: Callable[[Candidate, Sizes, int, Probe], None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Recommendation:
     """Try every candidate that can be best, and rank them.
@@ -71,31 +72,39 @@ def recommend(
         executor: Where probes run; None: here.
         tolerance: Of the rates of `throughput_per_gpu`, as of `capacity`.
         runners_up: How many beside the best are wanted: what cannot be among them is not simulated.
-        tried: Called after each probe, in the search's order.
+        seeds: Draws of the requests, from the scenario's seed on: what holds does so with each of them.
+        tried: Called after each probe with its seed, in the search's order.
         progress: Called with how many probes have ended.
 
     Raises:
         InputError: If a price or a power that the objective needs is unknown, or there is nothing to stretch.
+        SimulationError: If every process that was to simulate one died.
     """
     powers, budget, terms = powers or {}, budget or Budget(), tuple(slo)
     fit = {number: each for number, each in enumerate(space) if isinstance(each, Candidate)}
-    for plan, price in _engines(fit.values()):
-        _check_known(plan, price, objective, powers)
+    _check_prices(fit.values(), objective)
+    _check_powers(fit.values(), objective, powers)
     rate = rate_per_s or natural_rate(workload)
-    search = SpaceSearch(fit, workload, terms, objective, rate, limits or Limits(), tolerance, runners_up)
+    search = SpaceSearch(
+        fit, workload, terms, objective, rate, limits or Limits(), tolerance, runners_up, seeds
+    )  # fmt: skip
+
+    def seed_of(question: Question) -> int:
+        return fit[question[0]].scenario.seed + question[3]
 
     def task_of(question: Question) -> ProbeTask:
-        number, sizes, asked = question
-        return ProbeTask(fit[number].with_sizes(sizes), terms, asked, powers)
+        number, sizes, asked, _ = question
+        return ProbeTask(fit[number].with_sizes(sizes, seed_of(question)), terms, asked, powers)
 
     def tell(question: Question, probe: Probe) -> None:
         if tried is not None:
-            tried(fit[question[0]], question[1], probe)
+            tried(fit[question[0]], question[1], seed_of(question), probe)
 
     done = run_searches(
         [search], task_of, executor or InProcess(),
         told=tell, progress=progress, most=budget.probes, most_s=budget.seconds,
     )  # fmt: skip
+    _check_alive([probe for _, probe in done.paths[0]])
     options = _read_options(space, done.found[0], dict(done.paths[0]), terms)
     held = sorted((each for each in options if each.holds), key=lambda option: option.rank(objective))
     out = [each for each in options if not each.holds]
@@ -114,7 +123,11 @@ def _read_options(
     options = []
     for number, candidate in enumerate(space):
         asked = [(question, probe) for question, probe in answered.items() if question[0] == number]
-        probes = tuple((sizes, rate, probe.holds) for (_, sizes, rate), probe in asked)
+        probes = tuple(
+            (sizes, rate, candidate.scenario.seed + seed, probe.holds)
+            for (_, sizes, rate, seed), probe in asked
+            if isinstance(candidate, Candidate)
+        )
         if isinstance(candidate, Unfit):
             options.append(Option(candidate.settings, f"cannot be: {candidate.reason}"))
         elif number not in by_number:
@@ -123,7 +136,11 @@ def _read_options(
             options.append(Option(candidate.settings, by_number[number].reason, probes=probes))
         else:
             each = by_number[number]
-            probe = answered[number, each.sizes, each.rate_per_s]
+            first, *further = [
+                probe
+                for (_, sizes, rate, _), probe in asked
+                if (sizes, rate) == (each.sizes, each.rate_per_s)
+            ]
             broken = (term for q in each.beyond if q in answered for term in answered[q].broken(slo))
             options.append(
                 Option(
@@ -133,9 +150,9 @@ def _read_options(
                     gpus=candidate.gpus(each.sizes),
                     usd_per_hour=candidate.usd_per_hour(each.sizes),
                     rate_per_s=each.rate_per_s,
-                    figures=probe.figures,
-                    bottleneck=probe.bottleneck,
-                    short=probe.short,
+                    figures=_worst_figures(first, further, slo),
+                    bottleneck=first.bottleneck,
+                    short=first.short,
                     binds=tuple(dict.fromkeys(broken)),
                     probes=probes,
                 )
@@ -143,24 +160,48 @@ def _read_options(
     return options
 
 
-def _engines(candidates: Iterable[Candidate]) -> Iterator[tuple[EnginePlan, float | None]]:
-    for each in candidates:
-        yield from zip(each.plans, each.prices_usd_per_hour, strict=True)
+def _worst_figures(
+    first: Probe, further: Sequence[Probe], slo: tuple[SloTerm, ...]
+) -> dict[str, float | None]:
+    """Return the first's figures; those of the terms, all of which hold, as the worst of all have them."""
+    figures = dict(first.figures)
+    for term in slo:
+        values = [value for probe in (first, *further) if (value := probe.figures[term.key]) is not None]
+        figures[term.key] = max(values) if term.at_most else min(values)
+    return figures
 
 
-def _check_known(plan: EnginePlan, price: float | None, objective: Objective, powers: Powers) -> None:
-    """Refuse an objective that counts what nobody knows."""
-    accelerator = plan.accelerator
-    name = accelerator.name
-    if objective == "cost" and price is None:
+def _check_alive(probes: Sequence[Probe]) -> None:
+    """Tell processes that cannot work from configurations that hold nothing."""
+    if probes and all(probe.died for probe in probes):
+        raise SimulationError(f"nothing could be simulated: {probes[0].error}; try --workers 1")
+
+
+def _check_prices(candidates: Iterable[Candidate], objective: Objective) -> None:
+    """Refuse to count money where a price is not known; names all of those."""
+    engines = _engines(candidates) if objective == "cost" else ()
+    names = list(dict.fromkeys(plan.accelerator.name for plan, price in engines if price is None))
+    if names:
+        options = " ".join(f"--price {name}=USD" for name in names)
         raise InputError(
-            f"no price of {name} is known; give one with --price {name}=USD, or --objective gpus"
+            f"no price of {', '.join(names)} is known; give one with {options}, or --objective gpus"
         )
-    info = plan.pool_info("", (0,))
-    known = name in powers or (info.idle_power_w is not None and info.busy_power_w is not None)
-    if objective == "energy" and not known:
+
+
+def _check_powers(candidates: Iterable[Candidate], objective: Objective, powers: Powers) -> None:
+    """Refuse to count energy where what an accelerator draws is not known."""
+    for plan, _ in _engines(candidates) if objective == "energy" else ():
+        accelerator, info = plan.accelerator, plan.pool_info("", (0,))
+        name = accelerator.name
+        if name in powers or (info.idle_power_w is not None and info.busy_power_w is not None):
+            continue
         limit = "" if accelerator.tdp_w is None else f", only that its board may draw {accelerator.tdp_w:g} W"
         raise InputError(
             f"the power of {name} is not known{limit}; give what it draws without and with a step executing, "
             f"in watts, with --power {name}=IDLE:BUSY, or choose another --objective"
         )
+
+
+def _engines(candidates: Iterable[Candidate]) -> Iterator[tuple[EnginePlan, float | None]]:
+    for each in candidates:
+        yield from zip(each.plans, each.prices_usd_per_hour, strict=True)

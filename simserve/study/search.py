@@ -129,7 +129,7 @@ def run_searches(
         for (question, task), found in ended:
             # One that was asked ahead may never be needed: its death ends nothing.
             if isinstance(found, Died):
-                found = Probe(task.rate_per_s or 0.0, False, error=found.reason)
+                found = Probe(task.rate_per_s or 0.0, False, error=found.reason, died=True)
             known[question] = found
             if progress is not None:
                 progress(len(known))

@@ -14,6 +14,14 @@ _METRICS = ("ttft", "tpot", "itl", "e2el")
 # As written, and as the summary's keys have it.
 _STATISTICS = {"mean": "mean", "p50": "median", "median": "median", "p90": "p90", "p95": "p95", "p99": "p99"}
 _SHARES = ("slo_attainment",)
+# As one writes it (`ttft_p90`), and as a summary has it (`p90_ttft_ms`).
+_KEYS = {
+    name: f"{kept}_{metric}_ms"
+    for metric in _METRICS
+    for statistic, kept in _STATISTICS.items()
+    for name in (f"{metric}_{statistic}", f"{statistic}_{metric}_ms")
+}
+_BARE = re.compile(r"[+-]?[\d.]+(?:[eE][+-]?\d+)?")
 _TERM = re.compile(r"\s*([a-z0-9_]+)\s*(<=|>=|<|>|=)\s*(\S.*?)\s*")
 
 
@@ -62,14 +70,24 @@ def _parse_term(part: str) -> SloTerm:
         if sign not in (">=", ">"):
             raise InputError(f"--slo: {name} is a share to be reached; expected {name}>=0.95")
         return SloTerm(part.strip(), name, _share(value), at_most=False)
-    metric, _, statistic = name.partition("_")
-    if metric not in _METRICS or statistic not in _STATISTICS:
-        valid = [f"{each}_{kind}" for each in _METRICS for kind in _STATISTICS] + list(_SHARES)
-        raise InputError(f"--slo: unknown figure {name!r}{nearest(name, valid)}")
+    if name not in _KEYS:
+        first, _, second = name.partition("_")
+        # The parts the other way round are meant as often as a misspelt one.
+        swapped = f"{second}_{first}"
+        known = swapped if swapped in _KEYS else name
+        raise InputError(f"--slo: unknown figure {name!r}{nearest(known, [*_KEYS, *_SHARES])}")
     if sign not in ("<=", "<"):
         raise InputError(f"--slo: {name} is a latency to be kept; expected {name}<={value}")
-    key = f"{_STATISTICS[statistic]}_{metric}_ms"
-    return SloTerm(part.strip(), key, parse_seconds(value) * 1e3, at_most=True)
+    return SloTerm(part.strip(), _KEYS[name], _milliseconds(name, value), at_most=True)
+
+
+def _milliseconds(name: str, value: str) -> float:
+    """Return a bound on a latency; one without a unit is refused, unless the name has it."""
+    if not _BARE.fullmatch(value):
+        return parse_seconds(value) * 1e3
+    if name.endswith("_ms"):
+        return parse_seconds(f"{value} ms") * 1e3
+    raise InputError(f"--slo: {name}<={value}: {value} of what? Write {value}ms or {value}s")
 
 
 def _share(value: str) -> float:

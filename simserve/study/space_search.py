@@ -17,8 +17,8 @@ from simserve.study.slo_terms import SloTerm
 from simserve.workload.workload import Workload
 
 Objective = Literal["cost", "gpus", "throughput_per_gpu", "energy"]
-# (the candidate's place in the space, instances of each pool, rate)
-Question = tuple[int, Sizes, float]
+# (the candidate's place in the space, instances of each pool, rate, which seed from the scenario's on)
+Question = tuple[int, Sizes, float, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,7 @@ class SpaceSearch:
         limits: What no option may exceed.
         tolerance: Of rates that are searched for.
         runners_up: How many beside the best are wanted: what cannot be among them is not simulated.
+        seeds: What holds does so with each of so many.
     """
 
     def __init__(
@@ -82,9 +83,11 @@ class SpaceSearch:
         limits: Limits,
         tolerance: float,
         runners_up: int,
+        seeds: int,
     ) -> None:
         self._space, self._objective, self._rate = space, objective, rate_per_s
         self._limits, self._tolerance, self._runners_up = limits, tolerance, runners_up
+        self._seeds = range(seeds)
         # Once: the search is run again for every answer.
         self._bounds = {number: _bounds_of(each, workload, slo, rate_per_s) for number, each in space.items()}
         self._order = sorted(space, key=lambda number: (self._promise(number), number))
@@ -113,12 +116,18 @@ class SpaceSearch:
             return Found(number, reason=f"cannot be: {error}")
 
     def _ask(self, answers: Answers[Question], number: int, sizes: Sizes, rate: float) -> bool:
-        question = (number, sizes, rate)
-        holds = answers(question)
-        probe: Probe | None = answers.known.get(question)
-        if probe is not None and probe.error:
-            raise _ImpossibleError(probe.error)
-        return holds
+        for question in self._questions(number, sizes, rate):
+            holds = answers(question)
+            probe: Probe | None = answers.known.get(question)
+            if probe is not None and probe.error:
+                raise _ImpossibleError(probe.error)
+            if not holds:
+                return False
+        return True
+
+    def _questions(self, number: int, sizes: Sizes, rate: float) -> tuple[Question, ...]:
+        """Return those of each seed; the first that does not hold ends them."""
+        return tuple((number, sizes, rate, seed) for seed in self._seeds)
 
     def _find_sizes(self, number: int, ask: Callable[[Sizes, float], bool], to_beat: float | None) -> Found:
         candidate = self._space[number]
@@ -130,7 +139,9 @@ class SpaceSearch:
 
         level = self._bounds[number].level
         sized = find_sizes(candidate, level, lambda sizes: ask(sizes, self._rate), too_much)
-        beyond = tuple((number, sizes, self._rate) for sizes in sized.smaller)
+        beyond = tuple(
+            question for sizes in sized.smaller for question in self._questions(number, sizes, self._rate)
+        )
         return Found(number, sized.sizes, self._rate, sized.reason, beyond)
 
     def _find_rate(self, number: int, ask: Callable[[Sizes, float], bool], to_beat: float | None) -> Found:
@@ -148,7 +159,8 @@ class SpaceSearch:
         low, high = bisect_rate(lambda rate: ask(sizes, rate), begin, self._tolerance)
         if not low:
             return Found(number, reason=f"no rate holds; the lowest tried is {high or begin:.3g} requests/s")
-        return Found(number, sizes, low, "", () if high is None else ((number, sizes, high),))
+        beyond = () if high is None else self._questions(number, sizes, high)
+        return Found(number, sizes, low, "", beyond)
 
     def _cost(self, candidate: Candidate, sizes: Sizes) -> float:
         """What is to be least of all sizes; energy is no matter of sizes alone, and bounds nothing."""
@@ -176,8 +188,8 @@ class SpaceSearch:
     def _first_question(self, number: int) -> Question:
         candidate, bounds = self._space[number], self._bounds[number]
         if self._objective == "throughput_per_gpu":
-            return number, _own_sizes(candidate), min(self._rate, bounds.most_per_s)
-        return number, candidate.sizes_at(bounds.level), self._rate
+            return number, _own_sizes(candidate), min(self._rate, bounds.most_per_s), 0
+        return number, candidate.sizes_at(bounds.level), self._rate, 0
 
 
 def _bounds_of(candidate: Candidate, workload: Workload, slo: Sequence[SloTerm], rate_per_s: float) -> Bounds:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -18,6 +19,8 @@ import typer.main
 from simserve.cli.calibrate import app as calibrate_app
 from simserve.cli.conformance import app as conformance_app
 from simserve.cli.entry import app
+from simserve.metrics.result import Result
+from simserve.scenario.schema import Scenario
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = """\
@@ -44,7 +47,10 @@ def scenario(tmp_path: Path) -> Path:
 def test_run_prints_a_summary_and_writes_a_run(scenario: Path, tmp_path: Path) -> None:
     done = run_cli("run", str(scenario), "--out", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("small\nrequests       40 completed, 0 failed, 0 unfinished")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "small"
+    assert lines[1].startswith("served by      llama-3.1-8b on 2 x h100-sxm, 2 instances of vllm 0.19, TP 1")
+    assert lines[2].startswith("requests       40 completed, 0 failed, 0 unfinished")
     assert "\nbottleneck     " in done.stdout
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["completed"] == 40
@@ -85,9 +91,12 @@ def test_compare_scenarios_and_runs(scenario: Path, tmp_path: Path) -> None:
     half.write_text(SMALL.replace("replicas: 2", "replicas: 1"))
     done = run_cli("compare", str(scenario), str(half))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n")[0].split() == ["small.yaml", "half.yaml", "difference"]
+    lines = [line.split() for line in done.stdout.split("\n")]
+    assert lines[:2] == [["differ", "in", "small.yaml", "half.yaml"], ["pools.0.replicas", "2", "1"]]
+    assert ["small.yaml", "half.yaml", "difference"] in lines
     run_cli("run", str(scenario), "--out", str(tmp_path / "out"), "-q")
     report = json.loads(run_cli("compare", str(tmp_path / "out"), str(scenario), "--json").stdout)
+    assert report["settings"] == {}
     assert set(report["relative_difference"].values()) <= {0.0, None}
     done = run_cli("compare", str(tmp_path / "out"), str(scenario), "--set", "seed=1")
     assert done.returncode == 2
@@ -97,6 +106,7 @@ def test_explain_memory_names_every_part(scenario: Path) -> None:
     done = run_cli("run", str(scenario), "--explain", "memory")
     assert done.returncode == 0, done.stderr
     assert re.search(r"weights", done.stdout)
+    assert re.search(r"max_num_batched_tokens [\d,]+ \(default on", done.stdout)
     assert run_cli("run", str(scenario), "--explain", "step").returncode == 0
 
 
@@ -151,6 +161,20 @@ def test_an_output_folder_of_others_is_refused_before_the_run(scenario: Path, tm
     assert "is not empty and holds no run" in done.stderr
 
 
+def read_screen(screen: int, until: str | None = None) -> str:
+    """Return what a process writes on its terminal, up to a text, or its end."""
+    seen = ""
+    while until is None or until not in seen:
+        try:
+            part = os.read(screen, 4096)
+        except OSError:  # Linux: the other end is closed
+            break
+        if not part:
+            break
+        seen += part.decode()
+    return seen
+
+
 def test_ctrl_c_writes_what_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "long.yaml"
     path.write_text(
@@ -166,10 +190,15 @@ def test_ctrl_c_writes_what_is_complete(tmp_path: Path) -> None:
         "--out",
         str(out),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(4.0)
-    os.kill(process.pid, signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=120)
+    screen, terminal = pty.openpty()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal, text=True)
+    os.close(terminal)
+    # The progress line estimates the rest as soon as a request has ended; it comes only on a terminal.
+    stderr = read_screen(screen, until="s left")
+    process.send_signal(signal.SIGINT)
+    stderr += read_screen(screen)
+    stdout, _ = process.communicate(timeout=120)
+    os.close(screen)
     assert process.returncode == 1, stderr
     assert "Traceback" not in stderr
     assert "stopped before the end" in stderr
@@ -260,3 +289,32 @@ def test_start_up_is_quick(tmp_path: Path) -> None:
 
     ours = min(cpu_s("-c", "from simserve.cli.entry import main; main()", "--help") for _ in range(7))
     assert ours - min(cpu_s("-c", "pass") for _ in range(7)) < 0.12
+
+
+def test_ctrl_c_among_several_runs_tells_what_is_written(
+    scenario: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second seed is stopped: no intervals, the first's run whole, the second's partial."""
+    import simserve.simulation
+    from simserve.cli.run import compare_runs, run_seeds
+
+    begun: list[int] = []
+    simulate = simserve.simulation.simulate
+
+    def stop_second(loaded: Scenario, **options: Any) -> Result:
+        begun.append(loaded.seed)
+        result = simulate(loaded, **options)
+        result.partial = len(begun) == 2
+        return result
+
+    monkeypatch.setattr(simserve.simulation, "simulate", stop_second)
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit):
+        run_seeds(str(scenario), [], 4, str(out), as_json=False, check=False, quiet=False)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert f"stopped during seed 1; written: {out}/seed-0, {out}/seed-1 (the last is partial)" in said.err
+    begun.clear()
+    with pytest.raises(SystemExit):
+        compare_runs(str(scenario), "quickstart", [], as_json=False)
+    assert "stopped during quickstart; nothing was written" in capsys.readouterr().err

@@ -129,8 +129,13 @@ def test_the_main_path(browser: Any, address: str) -> None:
     replicas.fill("1")
     replicas.press("Enter")
     settle(tab)
+    assert "pools.0.replicas=1" in tab.url, "the address holds the knobs"
     press_run(tab)
     tab.get_by_text("Done.").wait_for()
+    with tab.context.expect_page() as opened:
+        tab.get_by_role("link", name="compare it with the run before").click()
+    opened.value.get_by_text("that took no longer").wait_for()
+    opened.value.close()
 
     turn_to(tab, "Result")
     tab.locator(".js-plotly-plot").first.wait_for()

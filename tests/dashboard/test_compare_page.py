@@ -45,6 +45,16 @@ def test_fewer_than_two_say_what_to_do(
     assert "page *Run*" in words_of(open_page("compare"))
 
 
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [(0.0, "="), (-12.34, "-12.3"), (899.0, "+899.0"), (900.0, "x10"), (529351.9, "x5,295"), (None, "–")],
+)
+def test_changes_are_short(change: float | None, shown: str) -> None:
+    from dashboard.plots import format_change
+
+    assert format_change(change) == shown
+
+
 def test_load_adds_up_over_instances(runs: Path) -> None:
     from dashboard.overlay import MOST_POINTS, overlay_latencies, overlay_load
     from simserve import RunFolder

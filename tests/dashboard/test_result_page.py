@@ -8,7 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+import simserve
 
 pytest.importorskip("streamlit")
 Open, Words = Callable[..., Any], Callable[[Any], str]
@@ -105,6 +108,42 @@ def test_a_run_without_completed_requests_says_why(
     assert not app.exception
     assert "No request completed" in words_of(app)
     assert "60 requests failed: too long" in words_of(app)
+
+
+@pytest.fixture
+def at_once(empty: Path, made_runs: Path) -> Path:
+    """Two runs: one of a static batch, whose requests get all tokens at once, and one that streams."""
+    few = ["workload.requests=40"]
+    simserve.simulate(simserve.load_scenario("static-batching", few)).write(empty / "static")
+    shutil.copytree(made_runs / "two", empty / "two")
+    return empty
+
+
+def test_nothing_observed_is_no_zero(at_once: Path, open_page: Open, words_of: Words) -> None:
+    from dashboard.overlay import difference_table, overlay_latencies
+    from simserve import RunFolder, distribution_of, draw_run
+
+    app = open_page("result", run="static")
+    assert not app.exception
+    tile = next(metric for metric in app.metric if metric.label == "TPOT p90")
+    assert (tile.value, tile.delta) == ("–", "nothing observed")
+    assert "each request got all its tokens at once" in words_of(app)
+    assert "| TPOT | – |" in words_of(app)
+    runs = {name: RunFolder.read(at_once / name) for name in ("static", "two")}
+    for name in ("tpot", "itl"):
+        assert not len(distribution_of(runs["static"], name, 100)[0])
+        assert len(distribution_of(runs["two"], name, 100)[0])
+    figure = draw_run(runs["static"], "latency_distributions")
+    assert [bool(len(trace.x)) for trace in figure.data] == [True, False, False, True]
+    assert figure.layout.xaxis2.range[0] == 0
+    assert draw_run(runs["static"], "latencies_over_time").data
+    assert sum(len(trace.x) > 0 for trace in overlay_latencies(runs, {}).data) == 6
+    row = difference_table(runs).set_index("figure").loc["p90_tpot_ms"]
+    assert np.isnan(row["static"])
+    assert np.isnan(row["two, change in %"])
+    compared = open_page("compare", runs=["two", "static"])
+    assert not compared.exception
+    assert "**static**: No TPOT and ITL" in words_of(compared)
 
 
 def test_a_broken_run_is_told(empty: Path, made_runs: Path, open_page: Open, words_of: Words) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -56,7 +58,7 @@ def test_knobs_start_with_the_scenario_and_change_the_run(
     assert "enable_prefix_caching: false" in next(empty.rglob("scenario.yaml")).read_text()
     assert any(metric.label == "TTFT p90" for metric in app.metric)
     (folder,) = (empty / "simserve-runs").iterdir()
-    assert folder.name.startswith("quickstart-chat-on-two-h100-replicas-1-limit-30-")
+    assert folder.name.startswith("quickstart-chat-replicas-1-limit-30-")
     again = press(app, "Run")
     assert "was there already" in words_of(again), "the same content is not run twice"
 
@@ -93,6 +95,71 @@ def test_the_form_follows_the_scenario(empty: Path, open_page: Open) -> None:
     kinds = {each.label: each.value for each in app.selectbox}
     assert (kinds["kind"], kinds["hardware"]) == ("static", "a100-sxm-80gb")
     assert {each.label for each in app.number_input} >= {"rate_per_s", "requests"}
+
+
+def test_knobs_are_in_the_address(empty: Path, open_page: Open) -> None:
+    app = open_page("run", scenario="static-batching")
+    assert not [name for name in app.query_params if name.startswith("pools.")]
+    knobs = {each.label: each for each in (*app.number_input, *app.selectbox)}
+    knobs["kind"].set_value("vllm")
+    knobs["replicas"].set_value(3)
+    knobs["rate_per_s"].set_value(2.5)
+    app = app.run()
+    found = {name: app.query_params[name] for name in app.query_params if name != "scenario"}
+    assert found == {
+        "pools.0.engine.kind": "vllm", "pools.0.replicas": "3", "workload.arrivals.rate_per_s": "2.5",
+    }  # fmt: skip
+    again = open_page("run", scenario="static-batching", **found)
+    assert not again.exception
+    knobs = {each.label: each for each in (*again.number_input, *again.selectbox)}
+    assert (knobs["kind"].value, knobs["replicas"].value, knobs["rate_per_s"].value) == ("vllm", 3, 2.5)
+    assert knobs["max_num_seqs"].value == 32
+    knobs["kind"].set_value("static")
+    assert "pools.0.engine.kind" not in again.run().query_params
+    other = again.selectbox(key="scenario").set_value("quickstart").run()
+    knobs = {each.label: each for each in (*other.number_input, *other.selectbox)}
+    assert knobs["replicas"].value == 2, "another scenario begins with its own values"
+    assert not [name for name in other.query_params if name.startswith(("pools.", "workload."))]
+
+
+@pytest.mark.parametrize("given", ["three", "0", "true", "[1]", "2.5", "null", "9" * 30])
+def test_an_address_with_no_value_of_a_knob_is_passed_over(empty: Path, open_page: Open, given: str) -> None:
+    app = open_page("run", scenario="quickstart", **{"pools.0.replicas": given})
+    assert not app.exception
+    assert {each.label: each.value for each in app.number_input}["replicas"] == 2
+
+
+def test_a_run_is_compared_with_the_one_before(empty: Path, open_page: Open, words_of: Words) -> None:
+    app = open_page("run", scenario="quickstart", **{"workload.trace.limit": "20"})
+    app = wait(press(app, "Run"))
+    assert "compare?" not in words_of(app), "there is none before"
+    (first,) = (empty / "simserve-runs").iterdir()
+    next(each for each in app.number_input if each.label == "limit").set_value(30)
+    app = wait(press(app.run(), "Run"))
+    (second,) = (each for each in (empty / "simserve-runs").iterdir() if each != first)
+    names = [f"simserve-runs/{each.name}" for each in (first, second)]
+    link = re.search(r"\[compare it with the run before\]\(compare\?(.*?)\)", words_of(app))
+    assert link is not None
+    assert parse_qs(link[1]) == {"runs": names}
+    assert open_page("compare", runs=names).multiselect(key="runs").value == names
+
+
+def test_only_scenarios_are_offered(empty: Path, open_page: Open, words_of: Words) -> None:
+    (empty / "sweep.yaml").write_text("base: quickstart\naxes:\n  - {key: seed, values: [1, 2]}\n")
+    assert "There is no scenario" in words_of(open_page("run", **{"from": "in my folders"}))
+    (empty / "own.yaml").write_text(TEXT)
+    app = open_page("run", **{"from": "in my folders"})
+    assert app.selectbox(key="file").options == ["own.yaml"]
+    assert not app.error
+
+
+def test_each_problem_of_a_scenario_has_a_line(empty: Path, open_page: Open) -> None:
+    (empty / "own.yaml").write_text(TEXT.replace("model:", "modle:") + "sed: 3\n")
+    app = open_page("run", **{"from": "in my folders"})
+    (error,) = app.error
+    lines = str(error.value).split("  \n")
+    assert any("modle" in line and "sed" not in line for line in lines)
+    assert "Mend the file" in app.caption[-1].value
 
 
 def test_a_wrong_key_is_told_and_runs_nothing(empty: Path, open_page: Open, words_of: Words) -> None:

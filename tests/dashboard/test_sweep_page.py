@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,30 @@ def test_curves_map_and_points(swept: Path, open_page: Open, words_of: Words, mo
         opened = open_page("result", run=link.partition("=")[2])
         assert not opened.warning
         assert len(opened.metric) == 8
+
+
+def test_points_are_named_by_their_settings_below_the_runs(
+    swept: Path, made_runs: Path, tmp_path: Path, open_page: Open, words_of: Words, monkeypatch: Any
+) -> None:
+    shutil.copytree(swept / "out", tmp_path / "swp")
+    shutil.copytree(made_runs / "one", tmp_path / "mine")
+    os.utime(tmp_path / "mine" / "summary.json", (0, 0))
+    monkeypatch.setenv("SIMSERVE_DASHBOARD_DIRS", str(tmp_path))
+    app = open_page("result")
+    names = app.selectbox(key="run").options
+    assert names[0] == "mine", "own runs first, though the points are newer"
+    points = [
+        f"swp: max_num_seqs {seats}, llama-3.1-8b, replicas {count}" for seats in (4, 64) for count in (1, 2)
+    ]
+    assert sorted(names[1:]) == sorted(points)
+    app.selectbox(key="run").select(points[0]).run()
+    label = app.query_params["run"]
+    assert label.startswith("swp/points/"), "the address stays"
+    assert open_page("result", run=label).selectbox(key="run").value == label
+    compared = open_page("compare", runs=["mine", label])
+    assert not compared.exception
+    assert compared.multiselect(key="runs").options == names
+    assert list(compared.dataframe[0].value.columns) == ["key", "mine", points[0]]
 
 
 def test_throughput_is_related_to_gpus_and_dollars(swept: Path, monkeypatch: Any) -> None:

@@ -47,6 +47,17 @@ def test_kind_follows_from_the_state(stretch: tuple[int, int, int], kind: str) -
     assert describe(make_log(stretch, (1, 0, 1)), split).startswith(f"{kind}:")
 
 
+def test_blocks_are_what_was_waited_for_only_where_they_were_short() -> None:
+    log = make_log((2, 3, 2), (2, 3, 2), (1, 0, 1))  # 5 of 10 blocks in use
+    log.short_at_blocks = 5
+    shares = waiting_shares([POOL], [log])
+    assert (shares.blocks, shares.policy) == (pytest.approx(2 / 3), 0)
+    log.short_at_blocks = 6
+    shares = waiting_shares([POOL], [log])
+    assert (shares.blocks, shares.policy) == (0, pytest.approx(2 / 3))
+    assert describe(log).startswith("queueing: the policy held requests back in 67% of the busy time")
+
+
 def test_a_batch_that_nobody_can_join_is_what_is_waited_for() -> None:
     pool = replace(POOL, joins_running=False)
     log = make_log((2, 3, 2), (2, 3, 2), (1, 0, 1))
@@ -60,6 +71,23 @@ def test_step_time_is_named_by_its_largest_part(part: str) -> None:
     parts[f"{part}_s"] = 2.0
     line = describe(make_log((1, 0, 1)), [TimeSplit(**parts)])
     assert line.startswith(f"{part}: it bounds 40% of the step time, instances are busy 100%")
+
+
+def test_busy_is_not_full() -> None:
+    split = [TimeSplit(bandwidth_s=1.0)]
+    assert "busy 100% of the time with on average 1 request in a step of 4 seats, none waiting;" in describe(
+        make_log((1, 0, 1)), split
+    )
+    few = make_log(*[(1, 0, 1)] * 19, (2, 2, 100))
+    assert "with on average 1.05 requests in a step of 4 seats, 0.1 waiting, the token budget" in describe(
+        few, split
+    )
+    assert "seats" not in describe(make_log((2, 0, 2)), split)
+    boundless = replace(POOL, max_num_seqs=None)
+    line = describe_bottleneck(
+        [boundless], [make_log((1, 0, 1))], split, duration_s=1.0, preemptions=0, requests=1
+    )
+    assert "seats" not in line
 
 
 def test_preemptions_mean_memory() -> None:

@@ -116,3 +116,8 @@ def test_name_is_the_folder_of_a_config_json(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(LLAMA))
     assert read_config(folder / "config.json").name == "my-model"
+
+
+def test_an_unknown_model_type_is_kept_for_a_warning() -> None:
+    assert read_config({**LLAMA, "model_type": "foo"}).unknown_type == "foo"
+    assert read_config(LLAMA).unknown_type == ""

@@ -8,7 +8,7 @@ import pytest
 
 from simserve.metrics.record import RequestLog, StepLog
 from simserve.metrics.result import Result
-from simserve.report.summary_text import print_summary
+from simserve.report.summary_text import AT_ONCE, print_summary
 
 
 @pytest.fixture
@@ -34,6 +34,50 @@ def test_lines(summary: dict[str, object], capsys: pytest.CaptureFixture[str]) -
     assert next(line for line in lines if line.startswith("TTFT")).split()[1:3] == ["12.35", "-"]
     assert "warning        no calibration" in lines
     assert lines[-1] == "bottleneck     none: no step was executed"
+
+
+POOL = {
+    "name": "chat",
+    "hardware": "l40s",
+    "model": "llama-3.1-8b",
+    "engine": "vllm 0.19",
+    "instances": [0, 1, 2, 3],
+    "accelerators": 16,
+    "tensor_parallel_size": 2,
+    "pipeline_parallel_size": 2,
+    "data_parallel_size": 2,
+    "max_num_seqs": 1024,
+    "max_num_batched_tokens": 2048,
+}
+
+
+def test_the_second_line_says_what_served(
+    summary: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_summary(summary | {"pools": [POOL]})
+    served = "llama-3.1-8b on 16 x l40s, 2 instances of vllm 0.19, TP 2 PP 2 DP 2"
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line == f"served by      {served}, max_num_seqs 1,024, max_num_batched_tokens 2,048"
+    other = POOL | {"name": "b", "instances": [4, 5], "engine": "static", "max_num_batched_tokens": None}
+    print_summary(summary | {"pools": [POOL, other]})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith(f"served by      chat: {served}")
+    assert lines[2].startswith("               b: llama-3.1-8b on 16 x l40s, 1 instance of static, TP 2")
+    assert lines[2].endswith("max_num_seqs 1,024")
+
+
+def test_times_between_tokens_that_came_at_once_are_no_figures(
+    summary: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    at_once = {f"{figure}_tpot_ms": 0.0 for figure in ("mean", "median", "std", "p90", "p95", "p99")}
+    print_summary(summary | at_once)
+    lines = capsys.readouterr().out.splitlines()
+    assert next(line for line in lines if line.startswith("TPOT")).split()[1:] == ["-"] * 6
+    assert AT_ONCE in lines
+    print_summary(summary | at_once | {"mean_itl_ms": 0.0})
+    lines = capsys.readouterr().out.splitlines()
+    assert next(line for line in lines if line.startswith("TPOT")).split()[1:] == ["0"] * 6
+    assert AT_ONCE not in lines
 
 
 def test_the_calibration_states_its_error(

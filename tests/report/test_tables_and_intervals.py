@@ -1,10 +1,9 @@
-"""Text tables, comparisons and confidence intervals."""
+"""Text tables and confidence intervals."""
 
 from __future__ import annotations
 
 import pytest
 
-from simserve.report.comparison import print_comparison, relative_differences
 from simserve.report.intervals import intervals, print_intervals, t_quantile
 from simserve.report.table import format_number, format_table
 
@@ -20,26 +19,6 @@ def test_tables_are_aligned() -> None:
 )
 def test_numbers_have_four_digits(value: object, text: str) -> None:
     assert format_number(value) == text
-
-
-def test_differences_are_relative_to_the_first() -> None:
-    first = {"mean_ttft_ms": 10.0, "completed": 4, "preemptions": 0, "name": "a", "partial": False, "seed": 1}
-    second = {"mean_ttft_ms": 15.0, "completed": 4, "preemptions": 3, "name": "b", "partial": True, "seed": 2}
-    assert relative_differences(first, second) == {
-        "mean_ttft_ms": pytest.approx(0.5),
-        "completed": 0.0,
-        "preemptions": None,
-    }
-
-
-def test_comparison_is_printed_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
-    first = {"mean_ttft_ms": 10.0, "cost_usd": None, "failed": 0, "bottleneck": "compute: x"}
-    second = {"mean_ttft_ms": 8.0, "cost_usd": None, "failed": 0, "bottleneck": "queueing: y"}
-    print_comparison(("a.yaml", "b.yaml"), first, second)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == ["mean_ttft_ms", "10", "8", "-20.0%"]
-    assert lines[2].split() == ["failed", "0", "0", "="]
-    assert lines[-1] == "b.yaml: queueing: y"
 
 
 @pytest.mark.parametrize(

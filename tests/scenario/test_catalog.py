@@ -71,6 +71,10 @@ def test_a_variant_changes_what_it_states() -> None:
 def test_unknown_names_get_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match=r"did you mean 'llama-3\.1-8b'"):
         load_model("llama-3.1-8bb")
+    with pytest.raises(UnknownNameError) as unlike:
+        load_model("mycompany/Foo-9B")
+    assert "simserve list models" in str(unlike.value)
+    assert len(str(unlike.value)) < 200
     with pytest.raises(UnknownNameError, match="did you mean 'h100-sxm'"):
         load_hardware("h100-sxn")
 

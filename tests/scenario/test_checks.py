@@ -42,7 +42,7 @@ def test_defaults_give_no_warning() -> None:
             ["pools.0.engine.enable_chunked_prefill=false", "pools.0.engine.long_prefill_token_threshold=64"],
             "pools.0.engine.long_prefill_token_threshold splits prompts although",
         ),
-        (["pools.0.engine.options={a: 1}"], "pools.0.engine.options is for engines of your own"),
+        (["pools.0.engine.options={a: 1}"], "pools.0.engine.options (a) mean nothing to kind 'vllm'"),
         (
             [
                 "pools.0.engine.speculative="

@@ -96,3 +96,10 @@ def test_pools_as_a_mapping_keep_their_places() -> None:
     text = BASE.replace("pools: h100-sxm", "pools:\n  hardware: h100-sxm\n  replica: 2")
     with pytest.raises(ScenarioError, match=r"<text>:5:3: unknown key 'pools.0.replica'"):
         load_scenario(text, ["seed=3"])
+
+
+def test_a_duration_with_a_unit_is_told_in_seconds() -> None:
+    with pytest.raises(
+        ScenarioError, match=r"slo.ttft_s: expected a number, got '500ms'; it is in seconds: 0.5"
+    ):
+        load_scenario("quickstart", ["slo.ttft_s=500ms"])

@@ -50,6 +50,15 @@ def test_a_queue_that_grows_does_not_hold_whatever_the_latency() -> None:
     assert probe_rate(ProbeTask(scenario, slo, 9.0)).steady
 
 
+def test_requests_that_fail_are_what_breaks() -> None:
+    """A queue of one refuses whoever comes while it is full; no term of the objective sees them."""
+    scenario = load_scenario(SERVER.replace("6000", "300"), ["pools.0.queue={limit: 1, policy: reject}"])
+    slo = parse_slo("ttft_p99<=1h")
+    probe = probe_rate(ProbeTask(scenario, slo, 30.0))
+    assert probe.failed
+    assert probe.broken(slo) == ["requests fail"]
+
+
 def test_stretching_moves_arrivals_and_nothing_else() -> None:
     load = load_of(load_scenario(SERVER))
     assert natural_rate(load) == pytest.approx(3, rel=0.02)
@@ -106,7 +115,8 @@ def test_arrivals_that_are_too_short_are_told() -> None:
     """0.1 s a request: ten of them arrive in ten times that at 5 a second, in less than four times at 30."""
     scenario, slo = load_scenario(SERVER.replace("6000", "10")), parse_slo("ttft_mean<=1h")
     assert not probe_rate(ProbeTask(scenario, slo, 5.0)).short
-    assert probe_rate(ProbeTask(scenario, slo, 30.0)).short
+    told = probe_rate(ProbeTask(scenario, slo, 30.0)).short
+    assert told.startswith("at 30/s the 10 requests arrive within 0.")
 
 
 def test_what_cannot_be_simulated_is_told() -> None:
@@ -139,6 +149,8 @@ def find_capacity_stopped(after: int) -> Capacity:
         ("slo_attainment<=0.9", "a share to be reached"),
         ("slo_attainment>=90", "a share from 0 to 1"),
         ("ttft_p90<=1 apple", "apple"),
+        ("ttft_p90<=500", "500 of what. Write 500ms or 500s"),
+        ("p90_ttft<=1s", "did you mean 'ttft_p90'"),
     ],
 )
 def test_objectives_that_are_none(text: str, message: str) -> None:
@@ -148,6 +160,8 @@ def test_objectives_that_are_none(text: str, message: str) -> None:
 
 def test_objectives_are_read_in_the_summarys_units() -> None:
     one, two, three = parse_slo("ttft_p50 <= 1.5s, tpot_p99<50ms,slo_attainment>=95%")
+    named = parse_slo("median_ttft_ms<=1500, p99_tpot_ms<=0.05s")
+    assert [(term.key, term.bound) for term in named] == [("median_ttft_ms", 1500.0), ("p99_tpot_ms", 50.0)]
     assert (one.key, one.bound, one.at_most) == ("median_ttft_ms", 1500.0, True)
     assert (two.key, two.bound) == ("p99_tpot_ms", 50.0)
     assert three.holds({"slo_attainment": 0.96})
@@ -161,6 +175,7 @@ def test_the_command_line(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, command)
     assert shown.exit_code == 0, shown.output
     assert "s.yaml holds" in shown.stdout
+    assert "limited by: ttft_mean<=0.25s at " in shown.stdout
     both = json.loads(CliRunner().invoke(app, [*command, "--seeds", "2", "--json"]).stdout)
     assert len(both["searches"]) == 2
     assert both["half_width_per_s"] > 0

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from simserve.cli.entry import app
 from simserve.cli.space import Axes, fill_space, read_axes
-from simserve.errors import InputError
+from simserve.errors import InputError, SimulationError
 from simserve.scenario.loader import load_scenario
 from simserve.study.bounds import broken_terms, least_level, most_rate
 from simserve.study.candidates import Candidate, Unfit, build_candidates
 from simserve.study.capacity import find_capacity
+from simserve.study.executor import Died
 from simserve.study.load import load_of
-from simserve.study.probe import ProbeTask, natural_rate, probe_rate
+from simserve.study.probe import Probe, ProbeTask, natural_rate, probe_rate
 from simserve.study.recommend import Budget, recommend
 from simserve.study.sizing import Limits, find_sizes
 from simserve.study.slo_terms import parse_slo
@@ -79,7 +82,7 @@ def test_the_same_is_found_however_many_probes_run_at_once() -> None:
     found = [
         recommend(
             candidates_of(axes), LOAD, SLO, rate_per_s=30.0, executor=executor,
-            tried=lambda each, sizes, probe, at=at: at.append((each.settings, sizes, probe)),
+            tried=lambda each, sizes, seed, probe, at=at: at.append((each.settings, sizes, seed, probe)),
         )
         for executor, at in zip((InOrder(), LastFirst(7)), told, strict=True)
     ]  # fmt: skip
@@ -93,9 +96,43 @@ def test_what_binds_is_what_breaks_with_one_fewer() -> None:
     assert best is not None
     assert best.replicas > 1
     assert best.binds
-    tried = {sizes: holds for sizes, _, holds in best.probes}
+    tried = {sizes: holds for sizes, _, _, holds in best.probes}
     assert tried[best.sizes]
     assert not tried[(best.replicas - 1,)]
+
+
+def test_with_several_seeds_each_must_hold() -> None:
+    """As many instances as the seed that needs most, and the worst figure of all."""
+    candidates, rate = candidates_of({"hardware": ["l40s"]}), 34.0
+    (candidate,) = candidates
+    assert isinstance(candidate, Candidate)
+
+    def probe(instances: int, seed: int) -> Probe:
+        return probe_rate(ProbeTask(candidate.with_sizes((instances,), seed), SLO, rate))
+
+    needed = [next(n for n in range(2, 9) if probe(n, seed).holds) for seed in (0, 1)]
+    assert needed[0] < needed[1]
+    one, two = (
+        recommend(candidates, LOAD, SLO, rate_per_s=rate, objective="gpus", seeds=seeds).best
+        for seeds in (1, 2)
+    )
+    assert one is not None
+    assert two is not None
+    assert [one.sizes, two.sizes] == [(needed[0],), (needed[1],)]
+    worst = max(probe(needed[1], seed).figures["p90_ttft_ms"] or 0.0 for seed in (0, 1))
+    assert (two.figures or {})["p90_ttft_ms"] == worst
+    assert {seed for sizes, _, seed, _ in two.probes if sizes == two.sizes} == {0, 1}
+    assert two.binds
+
+
+def test_processes_that_all_die_are_no_answer() -> None:
+    class Dying(InOrder):
+        def run(self, call: Any, feed: Any) -> Iterator[Any]:
+            while (asked := feed()) is not None:
+                yield asked, Died("its process died 3 times")
+
+    with pytest.raises(SimulationError, match=r"nothing could be simulated: .*try --workers 1"):
+        recommend(candidates_of({"hardware": ["l40s", "h100-sxm"]}), LOAD, SLO, executor=Dying())
 
 
 def test_throughput_an_accelerator_is_the_capacity_of_each() -> None:
@@ -209,6 +246,12 @@ def test_a_price_that_nobody_knows_is_asked_for() -> None:
     with pytest.raises(InputError, match="--price l40s=USD"):
         recommend(candidates_of({"hardware": ["l40s"]}, {}), LOAD, SLO)
     assert recommend(candidates_of({"hardware": ["l40s"]}, {}), LOAD, SLO, objective="gpus").best
+    with pytest.raises(InputError, match="no price of l40s, h100-sxm is known"):
+        recommend(
+            candidates_of({"hardware": ["l40s", "a100-sxm-80gb", "h100-sxm"]}, {"a100-sxm-80gb": 1.0}),
+            LOAD,
+            SLO,
+        )
 
 
 def test_the_pareto_front_has_no_option_that_another_beats() -> None:
@@ -258,8 +301,15 @@ def test_the_command_line(tmp_path: Path) -> None:
     scenario = load_scenario(str(best))
     assert scenario.pools[0].hardware == found["best"]["settings"]["pools.0.hardware"]
     assert scenario.pools[0].replicas == found["best"]["replicas"]
+    assert scenario.slo.ttft_s == 0.5
+    assert scenario.name.startswith("chat: hardware=l4")
+    command_told, _ = best.read_text().split("\n", 1)
+    assert command_told.startswith(
+        f"# Found by: simserve recommend {file} --slo 'ttft_p90<=0.5s' --objective gpus"
+    )
     assert natural_rate(load_of(scenario)) == pytest.approx(6, rel=1e-3)
     shown = CliRunner().invoke(app, [*command, "--tp", "1", "--price", "l40s=0.9", "--price", "l4=0.4"])
     assert shown.exit_code == 0, shown.output
     assert "space: 2 configurations: hardware l40s, l4; tensor_parallel_size 1" in shown.stdout
     assert f"run it: simserve run {file} --set pools.0.hardware=" in shown.stdout
+    assert f"sized with seed 0 alone; its room: simserve capacity {file} --set pools.0" in shown.stdout

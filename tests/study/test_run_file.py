@@ -77,7 +77,7 @@ def test_parallel_runs(write_run: WriteRun) -> None:
         ),
         (
             {"model": "Qwen/Qwen3-14"},
-            "7:8: model: unknown model 'Qwen/Qwen3-14'; did you mean 'Qwen/Qwen3-14B'?",
+            "7:8: model: unknown model 'Qwen/Qwen3-14'; did you mean 'Qwen/Qwen3-14B'",
         ),
         ({"max_num_seqs": "many"}, "11:15: max_num_seqs: expected a whole number, got 'many'"),
         ({"gpus": "3"}, "6:7: gpus: 3 accelerators; expected 1, tensor_parallel_size times"),
