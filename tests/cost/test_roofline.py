@@ -32,7 +32,7 @@ BuildTimers = Callable[..., list[ExplainableTimer]]
     context=st.integers(1, 10**8),
     steps=st.integers(1, 400),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_many_steps_at_once_are_the_same_integers_as_one_by_one(
     stage_timers: BuildTimers, config: tuple[str, str, int], decodes: int, context: int, steps: int
 ) -> None:
@@ -45,7 +45,7 @@ def test_many_steps_at_once_are_the_same_integers_as_one_by_one(
 
 
 @given(config=configs, decodes=st.integers(1, 600), context=st.integers(1, 10**7))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_batch_without_chunks_is_a_decode_step(
     stage_timers: BuildTimers, config: tuple[str, str, int], decodes: int, context: int
 ) -> None:
@@ -62,7 +62,7 @@ def test_a_batch_without_chunks_is_a_decode_step(
     context=st.integers(1, 4000),
     chunks=chunk_lists,
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_the_explanation_adds_up_to_the_step(
     stage_timers: BuildTimers, config: tuple[str, str, int], decodes: int, context: int, chunks: list[Chunk]
 ) -> None:

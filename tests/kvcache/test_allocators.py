@@ -53,7 +53,7 @@ def best_fit(bitmap: Bitmap, size: int) -> int:
     return min(fitting)[1] if fitting else NOWHERE
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(capacity=st.integers(1, 120), operations=OPERATIONS)
 @pytest.mark.parametrize(("make", "choose"), [(FirstFitAllocator, first_fit), (BestFitAllocator, best_fit)])
 def test_a_list_of_holes_decides_as_a_bitmap(
@@ -90,7 +90,7 @@ def test_a_list_of_holes_decides_as_a_bitmap(
         allocator.check_integrity()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(capacity=st.integers(1, 150), operations=OPERATIONS)
 def test_buddies_never_overlap_and_find_a_place_whenever_an_aligned_one_is_free(
     capacity: int, operations: list[tuple[str, int]]

@@ -197,7 +197,7 @@ def test_a_region_takes_less_than_double_where_memory_is_short() -> None:
     assert cache.take_moved_tokens() == 0
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     allocator=st.sampled_from(list(ALLOCATORS)),
     reserve=st.sampled_from(RESERVES),

@@ -90,7 +90,7 @@ def draw_request(draw: random.Random, number: int) -> Request:
     return Request(number, 0, prompt, length, output, output, stream, shared_tokens=length + output)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     block_size=st.integers(1, 4),

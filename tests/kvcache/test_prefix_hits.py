@@ -36,7 +36,7 @@ REQUESTS = st.lists(st.tuples(PROMPT, st.integers(1, 9)), min_size=1, max_size=2
 POLICIES = sorted(registry.names("eviction"))
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(requests=REQUESTS, size=st.sampled_from([1, 2, 8, 16]))
 def test_without_eviction_equal_pages_hit_equally_and_tokens_hit_most(
     requests: list[Request], size: int
@@ -49,7 +49,7 @@ def test_without_eviction_equal_pages_hit_equally_and_tokens_hit_most(
     assert 0 <= blocks.hit_rate < 1
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(
     requests=REQUESTS,
     size=st.sampled_from([1, 4, 8]),
@@ -82,7 +82,7 @@ def hit_by_search(accesses: list[tuple[tuple[int, ...], int]], capacity: int) ->
     return best(0, frozenset())
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(
     paths=st.lists(
         st.tuples(st.lists(st.integers(0, 1), min_size=1, max_size=3), st.integers(0, 1)), max_size=9
@@ -128,7 +128,7 @@ class Row:
         self.computed = 0
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(
     requests=REQUESTS,
     size=st.sampled_from([1, 4, 16]),

@@ -79,7 +79,7 @@ def test_the_imbalance_of_steps_adds_up() -> None:
     assert (log.steps, log.used_sum, log.fullest_sum, log.worst) == (4, 1 + 3 * 6, 1 + 3 * 3, 3 * 4 - 6)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     ranks=st.integers(1, 5),
     placement=st.sampled_from(PLACEMENTS),

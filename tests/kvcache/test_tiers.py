@@ -203,7 +203,7 @@ def test_bad_tiers_are_refused() -> None:
         build_stack(("host", 1, "back"), host=0.0)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(
     tiers=st.lists(st.tuples(st.integers(0, 6), st.sampled_from(WRITE_MODES)), min_size=1, max_size=3),
     moves=st.lists(

@@ -23,7 +23,7 @@ MAX_MODEL_LEN = 96
 # No shrinking: a load takes too long to run for it, and the failing one is printed anyway. The same loads
 # every time: a test run must not depend on luck.
 LOADS = settings(
-    max_examples=120,
+    max_examples=60,
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

@@ -11,7 +11,7 @@ SCENARIOS = 300
 GROUP = 20
 
 
-@pytest.mark.parametrize("first", seed_groups(SCENARIOS, GROUP, fast=60))
+@pytest.mark.parametrize("first", seed_groups(SCENARIOS, GROUP, fast=20))
 def test_jumping_equals_stepping(first: int) -> None:
     for seed in range(first, first + GROUP):
         check(build_scenario(seed))

@@ -12,7 +12,7 @@ from simserve.registry import lookup
 from tests.properties.seeds import seed_groups
 
 SCENARIOS = 60
-GROUP = 10
+GROUP = 5
 OPTIONS: dict[str, dict[str, list[Any]]] = {
     "sarathi": {},
     "vllm-v0": {
@@ -66,7 +66,7 @@ def build(kind: str, seed: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", OPTIONS)
-@pytest.mark.parametrize("first", seed_groups(SCENARIOS, GROUP, fast=10))
+@pytest.mark.parametrize("first", seed_groups(SCENARIOS, GROUP, fast=5))
 def test_jumping_equals_stepping(kind: str, first: int) -> None:
     stretched = 0
     for seed in range(first, first + GROUP):

@@ -110,7 +110,7 @@ def compare(seed: int) -> None:
     assert jumped.summary["unfinished"] == 0
 
 
-@pytest.mark.parametrize("first", seed_groups(SCENARIOS, GROUP, fast=40))
+@pytest.mark.parametrize("first", seed_groups(SCENARIOS, GROUP, fast=20))
 def test_jumping_equals_stepping(first: int) -> None:
     for seed in range(first, first + GROUP):
         compare(seed)

@@ -69,7 +69,7 @@ def build_scenario(seed: int) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("first", seed_groups(SCENARIOS, GROUP, fast=40))
+@pytest.mark.parametrize("first", seed_groups(SCENARIOS, GROUP, fast=20))
 def test_jumping_equals_stepping(first: int) -> None:
     stretched = 0
     for seed in range(first, first + GROUP):

@@ -83,7 +83,7 @@ def run(seed: int, *, stretch: bool) -> tuple[Drive | str, SglangScheduler]:
         return str(error), scheduler
 
 
-@pytest.mark.parametrize("first", seed_groups(LOADS, GROUP, fast=40))
+@pytest.mark.parametrize("first", seed_groups(LOADS, GROUP, fast=20))
 def test_nothing_is_lost_and_stretches_change_nothing(first: int) -> None:
     stretched = died = 0
     for seed in range(first, first + GROUP):
