@@ -61,6 +61,7 @@ def test_every_engine_kind_serves_ten_requests(load: Load) -> None:
     assert few.requests == 10
 
 
+@pytest.mark.slow
 def test_studies_are_measured_with_all_their_processes() -> None:
     sweep, capacity = measure_studies(PLAIN, workers=1, rates=2, requests=20)
     assert (sweep.name, sweep.runs, capacity.name) == ("sweep", 20, "capacity")
