@@ -274,7 +274,7 @@ def test_help_loads_no_library_that_only_a_run_needs() -> None:
 
 
 def test_start_up_is_quick(tmp_path: Path) -> None:
-    """Less CPU time than two and a half times that of loading Typer, which it cannot do without: the same on any machine.
+    """At most 2.5 times the CPU time of loading Typer, which it cannot do without: so on any machine.
 
     The least of seven in turns, so that neighbours do not count. Modules are compiled once, as in any
     installation; the first of the seven does that.
