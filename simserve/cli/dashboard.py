@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,14 +24,28 @@ def start_dashboard(folders: list[str], *, port: int, browser: bool) -> None:
         browser: Whether to open a browser.
 
     Raises:
-        InputError: If a folder does not exist, or Streamlit or plotly is not installed.
+        InputError: If a folder does not exist, the port is taken, or Streamlit or plotly is not installed.
     """
     missing = [name for name in ("streamlit", "plotly") if find_spec(name) is None]
     if missing:
         raise InputError(f"the dashboard needs {' and '.join(missing)}: pip install 'simserve[dashboard]'")
     command, environment = dashboard_command(folders, port=port, browser=browser)
+    _check_port(port)
+    served = environment[_VARIABLE].replace(os.pathsep, ", ")
+    print(f"simserve dashboard at http://localhost:{port}, over {served}; Ctrl-C ends it")
     sys.stdout.flush()
     os.execve(command[0], command, environment)
+
+
+def _check_port(port: int) -> None:
+    """Refuse a port that somebody listens on: Streamlit would end without a word of --port."""
+    with socket.socket() as probe:
+        # As the server will: what a connection has just left behind does not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise InputError(f"port {port} is taken; expected a free one: --port {port + 1}") from None
 
 
 def dashboard_command(folders: list[str], *, port: int, browser: bool) -> tuple[list[str], dict[str, str]]:

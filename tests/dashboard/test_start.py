@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,11 @@ def test_every_page_is_in_the_navigation(runs: Path) -> None:
     named = (ROOT / "dashboard" / "app.py").read_text()
     for path in (ROOT / "dashboard" / "views").glob("[a-z]*.py"):
         assert f"{path.stem}.show" in named
+
+
+def test_a_taken_port_is_told_with_the_way_out(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        done = CliRunner().invoke(app, ["dashboard", str(tmp_path), "--port", str(port)])
+    assert isinstance(done.exception, InputError)
+    assert f"port {port} is taken; expected a free one: --port {port + 1}" in str(done.exception)
