@@ -101,7 +101,10 @@ def recommend(
     price: Price = None,
     power: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=IDLE:BUSY", help="W of an accelerator without and with a step executing."),
+        typer.Option(
+            metavar="NAME=IDLE:BUSY",
+            help="W of an accelerator without and with a step executing; NAME=tdp for its board's limit.",
+        ),
     ] = None,
     rate: Annotated[
         float | None, typer.Option(min=1e-9, help="Requests a second; without it the scenario's own.")

@@ -35,6 +35,7 @@ class Accelerator:
         link_domain: How many accelerators it joins; 1 means none, only PCIe.
         pcie_bytes_per_s: Rate to the host, a direction.
         tdp_w: Board power; None where unknown.
+        idle_power_w, busy_power_w: What it draws without and with a step executing; None unless measured.
         price_usd_per_hour: None unless sourced.
         source, confidence: Where the figures are from, and how sure they are.
         note: What to know about them.
@@ -55,6 +56,8 @@ class Accelerator:
     link_domain: int = 1
     pcie_bytes_per_s: float = _PCIE_DEFAULT_GB_PER_S * GB
     tdp_w: float | None = None
+    idle_power_w: float | None = None
+    busy_power_w: float | None = None
     price_usd_per_hour: float | None = None
     source: str = "user"
     confidence: str = "user"
@@ -77,9 +80,10 @@ class Accelerator:
 _KEYS = {
     "name", "aliases", "vendor", "architecture", "peak_tflops", "memory_gb", "visible_memory_gib",
     "memory_bandwidth_gb_per_s", "l2_mb", "sms", "sram_per_sm_kb", "link", "pcie_gb_per_s", "tdp_w",
-    "price_usd_per_hour", "source", "confidence", "note",
+    "power_w", "price_usd_per_hour", "source", "confidence", "note",
 }  # fmt: skip
 _LINK_KEYS = {"kind", "gb_per_s", "domain"}
+_POWER_KEYS = {"idle", "busy"}
 _DTYPES = {"float16", "bfloat16", "fp8", "int8", "fp4", "float32"}
 
 
@@ -88,9 +92,9 @@ def read_accelerator(content: Mapping[str, Any], file: str | Path | None = None)
 
     Required: `name`, `peak_tflops` (a mapping by dtype, dense), `memory_gb`, `memory_bandwidth_gb_per_s`.
     Optional: `visible_memory_gib`, `link: {kind, gb_per_s, domain}`, `pcie_gb_per_s`, `sms`, `l2_mb`,
-    `sram_per_sm_kb`, `tdp_w`, `price_usd_per_hour`, `aliases`, `vendor`, `architecture`, `source`,
-    `confidence`, `note`. GB are decimal for bandwidths; `memory_gb` is the nominal size, which memory
-    makers count in GiB.
+    `sram_per_sm_kb`, `tdp_w`, `power_w: {idle, busy}`, `price_usd_per_hour`, `aliases`, `vendor`,
+    `architecture`, `source`, `confidence`, `note`. GB are decimal for bandwidths;
+    `memory_gb` is the nominal size, which memory makers count in GiB.
 
     Raises:
         InputError: If a key is unknown, missing or wrong.
@@ -110,6 +114,7 @@ class _AcceleratorReader:
         link = self._mapping("link", required=False)
         self._check_keys(link, _LINK_KEYS, "link.")
         pcie = self._number("pcie_gb_per_s") or _PCIE_DEFAULT_GB_PER_S
+        idle_w, busy_w = self._power()
         visible_gib = self._number("visible_memory_gib") or self._required("memory_gb") * _VISIBLE_SHARE
         return Accelerator(
             name=self._text("name", required=True),
@@ -127,6 +132,8 @@ class _AcceleratorReader:
             link_domain=int(self._number("domain", link, "link.") or 1),
             pcie_bytes_per_s=pcie * GB,
             tdp_w=self._number("tdp_w"),
+            idle_power_w=idle_w,
+            busy_power_w=busy_w,
             price_usd_per_hour=self._number("price_usd_per_hour"),
             source=self._text("source") or "user",
             confidence=self._text("confidence") or "user",
@@ -178,6 +185,14 @@ class _AcceleratorReader:
         if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
             raise InputError(f"{key}: expected a list of names, got {value!r}", file=self.file)
         return tuple(value)
+
+    def _power(self) -> tuple[float | None, float | None]:
+        power = self._mapping("power_w", required=False)
+        self._check_keys(power, _POWER_KEYS, "power_w.")
+        idle_w, busy_w = (self._number(key, power, "power_w.") for key in ("idle", "busy"))
+        if power and (idle_w is None or busy_w is None or idle_w > busy_w):
+            raise InputError(f"power_w: expected idle and a busy of at least it, got {power}", file=self.file)
+        return idle_w, busy_w
 
     def _peaks(self) -> dict[str, float]:
         peaks = self._mapping("peak_tflops", required=True)

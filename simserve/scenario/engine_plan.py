@@ -13,7 +13,8 @@ from simserve.cost.roofline import RooflineTimer
 from simserve.cost.stage_cost import OperatorTime
 from simserve.cost.timer import Chunk
 from simserve.devices.accelerator import Accelerator
-from simserve.engine.clock import DraftCost, StageClock
+from simserve.engine.clock import StageClock
+from simserve.engine.draft_cost import DraftCost
 from simserve.engine.memory import MemoryPlan
 from simserve.engine.profile import EngineProfile
 from simserve.engine.transfers import TierPath, TransferClock
@@ -93,7 +94,14 @@ class EnginePlan:
     def pool_info(self, name: str, instances: Sequence[int]) -> PoolInfo:
         """Describe the pool for the figures; `instances` are the numbers of its engines' step logs."""
         gpus = self.engine.tensor_parallel_size * self.engine.pipeline_parallel_size
-        price = self.accelerator.price_usd_per_hour
+        idle_w, busy_w, price = (
+            None if each is None else each * gpus
+            for each in (
+                self.accelerator.idle_power_w,
+                self.accelerator.busy_power_w,
+                self.accelerator.price_usd_per_hour,
+            )
+        )
         kind = lookup("engine", self.engine.kind)
         has_budget = getattr(kind, "has_token_budget", True)
         return PoolInfo(
@@ -109,7 +117,9 @@ class EnginePlan:
             max_num_seqs=self.config.max_num_seqs,
             max_num_batched_tokens=self.config.max_num_batched_tokens if has_budget else None,
             joins_running=getattr(kind, "joins_running", True),
-            price_usd_per_hour=None if price is None else price * gpus,
+            idle_power_w=idle_w,
+            busy_power_w=busy_w,
+            price_usd_per_hour=price,
             kv_block_tokens=self.config.block_size,
             memory=self.memory.sizes(),
         )

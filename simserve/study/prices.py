@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
+from simserve.devices.accelerator import Accelerator
 from simserve.errors import InputError
 from simserve.scenario.catalog import load_hardware
 from simserve.scenario.problems import describe_problems, scenario_error, show
@@ -73,7 +74,7 @@ def read_powers(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
     """Return the power of one accelerator without and with a step executing, in W, by the catalog's name.
 
     Args:
-        texts: `NAME=IDLE:BUSY` each.
+        texts: `NAME=IDLE:BUSY` each, or `NAME=tdp`: the board's limit all the time, an upper bound.
 
     Raises:
         InputError: If one is no power, or of no accelerator; names the nearest.
@@ -81,10 +82,16 @@ def read_powers(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
     found: dict[str, tuple[float, float]] = {}
     for text in texts:
         name, equals, values = text.partition("=")
+        if values.strip() == "tdp":
+            board = load_hardware(name.strip())
+            found[board.name] = _board_limit(board)
+            continue
         idle, colon, busy = values.partition(":")
         idle_w, busy_w = _number(idle), _number(busy)
         if not equals or not colon or idle_w is None or busy_w is None or idle_w > busy_w:
-            raise InputError(f"--power {text}: expected NAME=IDLE:BUSY in watts, such as l40s=35:320")
+            raise InputError(
+                f"--power {text}: expected NAME=IDLE:BUSY in watts, such as l40s=35:320, or NAME=tdp"
+            )
         found[load_hardware(name.strip()).name] = (idle_w, busy_w)
     return found
 
@@ -122,6 +129,12 @@ def price_of(hardware: str, prices: Mapping[str, float], beside: Path | None = N
     except InputError:  # a file that lies elsewhere now
         return None
     return prices.get(accelerator.name, accelerator.price_usd_per_hour)
+
+
+def _board_limit(accelerator: Accelerator) -> tuple[float, float]:
+    if accelerator.tdp_w is None:
+        raise InputError(f"--power {accelerator.name}=tdp: the catalog knows no limit of this board")
+    return accelerator.tdp_w, accelerator.tdp_w
 
 
 def _number(text: str) -> float | None:

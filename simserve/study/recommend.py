@@ -195,10 +195,13 @@ def _check_powers(candidates: Iterable[Candidate], objective: Objective, powers:
         name = accelerator.name
         if name in powers or (info.idle_power_w is not None and info.busy_power_w is not None):
             continue
-        limit = "" if accelerator.tdp_w is None else f", only that its board may draw {accelerator.tdp_w:g} W"
+        watts = accelerator.tdp_w
+        bound = (
+            "" if watts is None else f", --power {name}=tdp to count its board's limit of {watts:g} W always"
+        )
         raise InputError(
-            f"the power of {name} is not known{limit}; give what it draws without and with a step executing, "
-            f"in watts, with --power {name}=IDLE:BUSY, or choose another --objective"
+            f"the power of {name} is not known; give what it draws without and with a step executing, "
+            f"in watts, with --power {name}=IDLE:BUSY{bound}, or choose another --objective"
         )
 
 

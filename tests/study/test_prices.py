@@ -51,6 +51,9 @@ def test_prices_that_are_none(text: str) -> None:
 
 def test_powers() -> None:
     assert read_powers(["l40s=35:320"]) == {"l40s": (35.0, 320.0)}
+    assert read_powers(["L40S=tdp"]) == {"l40s": (350.0, 350.0)}
+    with pytest.raises(InputError, match="no limit of this board"):
+        read_powers(["trainium1=tdp"])
     for wrong in ("l40s=35", "l40s=320:35", "l40s=a:b"):
         with pytest.raises(InputError, match="expected NAME=IDLE:BUSY"):
             read_powers([wrong])

@@ -153,7 +153,9 @@ def test_throughput_an_accelerator_is_the_capacity_of_each() -> None:
 
 def test_energy_is_counted_from_the_power_that_is_given() -> None:
     candidates = candidates_of({"hardware": ["l40s", "h100-sxm"]}, {})
-    with pytest.raises(InputError, match=r"power of l40s is not known.*350 W.*--power l40s=IDLE:BUSY"):
+    with pytest.raises(
+        InputError, match=r"power of l40s is not known.*--power l40s=IDLE:BUSY.*--power l40s=tdp.*350 W"
+    ):
         recommend(candidates, LOAD, SLO, objective="energy")
     powers = {"l40s": (50.0, 50.0), "h100-sxm": (200.0, 200.0)}
     found = recommend(candidates, LOAD, SLO, objective="energy", powers=powers)
