@@ -113,7 +113,7 @@ def start_job(order: Order, *, fresh: bool = False) -> Job:
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(_search_path())}
     with open(notes / _ERROR, "wb") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dashboard.run_process", str(notes)], env=environment, stderr=errors
+            [sys.executable, "-P", "-m", "dashboard.run_process", str(notes)], env=environment, stderr=errors
         )
     return Job(folder, notes, process, time.monotonic())
 

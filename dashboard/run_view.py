@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from dashboard.folders import label_of, roots
+from dashboard.folders import find_runs, label_of, roots
 from dashboard.plots import format_figure, offer_csv, percent, show_figure, show_metrics, show_small_table
 from dashboard.run_figures import explain_missing, observed_figures
 from simserve import RunFolder, SimserveError, draw_run, write_run_page
@@ -41,6 +41,13 @@ def open_run(folder: Path) -> RunFolder:
     label_of(folder)
     summary = folder / "summary.json"
     return _open(str(folder), summary.stat().st_mtime_ns if summary.exists() else 0)
+
+
+def draw_first_picture() -> None:
+    """Draw what *Result* begins with, the newest run's first picture, before it is asked for."""
+    folder = next(iter(find_runs().values()), None)
+    if folder is not None:
+        _draw(str(folder), _stamp(folder), next(iter(PICTURES.values())), None)
 
 
 def show_run(folder: Path, key: str) -> None:
@@ -77,7 +84,8 @@ def _show_picture(folder: Path, key: str) -> None:
     picture = PICTURES[name or "Latencies"]
     window = _ask_window(open_run(folder), key) if picture in _OVER_TIME else None
     try:
-        figure = _draw(str(folder), _stamp(folder), picture, window)
+        with st.spinner("Drawing"):
+            figure = _draw(str(folder), _stamp(folder), picture, window)
     except SimserveError as error:
         st.warning(f"This picture cannot be drawn: {error}", icon=":material/warning:")
     else:
@@ -141,12 +149,12 @@ def judge(summary: Mapping[str, Any], latency: str, target_s: float | None) -> t
     return f"p90 over {target}", "red"
 
 
-@st.cache_resource(max_entries=12, show_spinner="Reading the run")
+@st.cache_resource(max_entries=12, show_spinner=False)
 def _open(folder: str, stamp: int) -> RunFolder:
     return RunFolder.read(folder, allow_files=roots())
 
 
-@st.cache_resource(max_entries=48, show_spinner="Drawing")
+@st.cache_resource(max_entries=48, show_spinner=False)
 def _draw(folder: str, stamp: int, picture: str, window_s: tuple[float, float] | None) -> go.Figure:
     return draw_run(_open(folder, stamp), picture, window_s)
 

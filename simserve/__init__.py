@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from simserve.version import __version__
 
 if TYPE_CHECKING:
     from simserve.data_files import find_file
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
         UnknownNameError,
     )
     from simserve.metrics.result import Result
-    from simserve.registry import register
+    from simserve.registry import forbid_imports, register
     from simserve.report.cluster_figures import draw_cluster, draw_load
     from simserve.report.cluster_graph import cluster_graph
     from simserve.report.cluster_load import ClusterLoad, measure_load
+    from simserve.report.compare_figures import draw_comparison
     from simserve.report.comparison import differing_settings
     from simserve.report.latency_figures import distribution_of
     from simserve.report.load_figures import load_series
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from simserve.scenario.workload_build import workload_of
     from simserve.simulation import simulate
     from simserve.study.points import identify
+    from simserve.study.sweep_lock import is_sweeping
     from simserve.workload.request import Request, Segment
     from simserve.workload.reuse import ReuseCurve, reuse_curve
     from simserve.workload.statistics import describe_trace
@@ -75,12 +77,15 @@ _MODULES = {
     "differing_settings": "simserve.report.comparison",
     "distribution_of": "simserve.report.latency_figures",
     "draw_cluster": "simserve.report.cluster_figures",
+    "draw_comparison": "simserve.report.compare_figures",
     "draw_load": "simserve.report.cluster_figures",
     "draw_memory": "simserve.report.memory_figures",
     "draw_roofline": "simserve.report.roofline_page",
     "draw_run": "simserve.report.run_figures",
     "find_file": "simserve.data_files",
+    "forbid_imports": "simserve.registry",
     "identify": "simserve.study.points",
+    "is_sweeping": "simserve.study.sweep_lock",
     "load_scenario": "simserve.scenario.loader",
     "load_series": "simserve.report.load_figures",
     "measure_load": "simserve.report.cluster_load",
@@ -122,12 +127,15 @@ __all__ = [
     "differing_settings",
     "distribution_of",
     "draw_cluster",
+    "draw_comparison",
     "draw_load",
     "draw_memory",
     "draw_roofline",
     "draw_run",
     "find_file",
+    "forbid_imports",
     "identify",
+    "is_sweeping",
     "load_scenario",
     "load_series",
     "measure_load",

@@ -12,6 +12,7 @@ from typing import Any
 from simserve.errors import InputError, UnknownNameError, nearest
 
 _POLICIES: dict[str, dict[str, Any]] = {}
+_imports_forbidden = False
 # Modules whose import registers the built-in policies of a kind; imported on first use, so that
 # `simserve --help` pays for none of them. One that is called like its policy is imported for that alone.
 _BUILTIN_MODULES: dict[str, tuple[str, ...]] = {
@@ -27,7 +28,7 @@ _BUILTIN_MODULES: dict[str, tuple[str, ...]] = {
         "simserve.scheduler.lightllm",
         "simserve.scheduler.fastserve",
     ),
-    "router": ("simserve.cluster.routers",),
+    "router": ("simserve.cluster.routers", "simserve.cluster.affinity_routers"),
     "eviction": ("simserve.kvcache.eviction_orders", "simserve.kvcache.eviction_adaptive"),
     "order": (
         "simserve.scheduler.orders.arrival",
@@ -60,6 +61,12 @@ def register(kind: str, name: str) -> Callable[[Any], Any]:
     return add
 
 
+def forbid_imports() -> None:
+    """Import no policies from now on: for a process that is given scenarios by strangers."""
+    global _imports_forbidden
+    _imports_forbidden = True
+
+
 def names(kind: str) -> list[str]:
     """Return the registered names of a kind, sorted."""
     for module in _BUILTIN_MODULES.get(kind, ()):
@@ -72,9 +79,11 @@ def lookup(kind: str, name: str) -> Any:
 
     Raises:
         UnknownNameError: If no such policy is registered.
-        InputError: If `package.module:Class` cannot be imported, or is no such policy.
+        InputError: If `package.module:Class` cannot or may not be imported, or is no such policy.
     """
     if ":" in name:
+        if _imports_forbidden:
+            raise InputError(f"{name!r} would import code, which is not allowed here")
         return _import_policy(kind, name)
     if name not in _POLICIES.get(kind, {}):
         own = name.replace("-", "_")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
+
+RunCli = Callable[..., CompletedProcess[str]]
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "reference" / "errors.md"
@@ -139,21 +142,28 @@ BAD_INPUTS = (
 )
 
 
-def say(case: BadInput, folder: Path) -> str:
+@pytest.fixture(scope="module")
+def say(run_cli: RunCli, tmp_path_factory: pytest.TempPathFactory) -> Callable[[BadInput], str]:
     """Return what simserve says on standard error; it must be no traceback and end with status 2."""
-    for name, text in case.files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    command = [sys.executable, "-c", "from simserve.cli.entry import main; main()", *case.words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr, done.stderr
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    return done.stderr.replace(f"{folder}/", "")
+
+    @cache
+    def say_once(case: str) -> str:
+        (bad,) = (each for each in BAD_INPUTS if each.title == case)
+        folder = tmp_path_factory.mktemp("bad")
+        for name, text in bad.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        done = run_cli(*bad.words, cwd=folder)
+        assert "Traceback" not in done.stderr, done.stderr
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        return done.stderr.replace(f"{folder}/", "")
+
+    return lambda case: say_once(case.title)
 
 
 @pytest.mark.parametrize("case", BAD_INPUTS, ids=lambda case: case.title)
-def test_the_error_names_what_is_wrong(case: BadInput, tmp_path: Path) -> None:
-    said = say(case, tmp_path)
+def test_the_error_names_what_is_wrong(case: BadInput, say: Callable[[BadInput], str]) -> None:
+    said = say(case)
     assert all(name in said for name in case.names), said
     assert len(said.splitlines()) <= 3, said
 
@@ -163,35 +173,31 @@ LONG_PROMPT = GOOD.replace("prompt_tokens: 100", "prompt_tokens: 5000").replace(
 )
 
 
-def run_long_prompt(folder: Path) -> str:
-    """Return the first lines of a run in which no prompt fits; each request fails with its reason."""
-    (folder / "long.yaml").write_text(LONG_PROMPT)
-    command = [sys.executable, "-c", "from simserve.cli.entry import main; main()", "run", "long.yaml"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+@pytest.fixture
+def long_prompt(run_cli: RunCli, tmp_path: Path) -> str:
+    """The first lines of a run in which no prompt fits; each request fails with its reason."""
+    (tmp_path / "long.yaml").write_text(LONG_PROMPT)
+    done = run_cli("run", "long.yaml", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines(keepends=True)
     return "".join(line for line in lines if line.lstrip().startswith(("requests ", "failed ")))
 
 
-def test_a_prompt_above_the_model_length_fails_with_its_reason(tmp_path: Path) -> None:
-    said = run_long_prompt(tmp_path)
-    assert "0 completed, 20 failed, 0 unfinished" in said
-    assert "max_model_len 4096" in said
+def test_a_prompt_above_the_model_length_fails_with_its_reason(long_prompt: str) -> None:
+    assert "0 completed, 20 failed, 0 unfinished" in long_prompt
+    assert "max_model_len 4096" in long_prompt
 
 
-def test_the_page_is_current(tmp_path: Path) -> None:
+def test_the_page_is_current(say: Callable[[BadInput], str], long_prompt: str) -> None:
     parts = [HEAD]
-    for number, case in enumerate(BAD_INPUTS):
-        folder = tmp_path / str(number)
-        folder.mkdir()
+    for case in BAD_INPUTS:
         shown = f"`{case.shown}`:\n```\n{case.files[case.shown]}```\n" if case.shown else ""
         command = f"$ simserve {' '.join(case.words)}\n"
-        parts.append(f"## {case.title}\n{shown}```\n{command}{say(case, folder)}```\n")
-    said = run_long_prompt(tmp_path)
+        parts.append(f"## {case.title}\n{shown}```\n{command}{say(case)}```\n")
     parts.append(
         "## A prompt longer than max_model_len\n"
         "As at a real server, the request fails and the run goes on; the summary gives the reason.\n\n"
-        f"`long.yaml`:\n```\n{LONG_PROMPT}```\n```\n$ simserve run long.yaml\n...\n{said}...\n```\n"
+        f"`long.yaml`:\n```\n{LONG_PROMPT}```\n```\n$ simserve run long.yaml\n...\n{long_prompt}...\n```\n"
     )
     page = "\n".join(parts)
     if os.environ.get("SIMSERVE_WRITE_DOCS") == "1":

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from dashboard.difference_table import difference_table, setting_table, short_labels
 from dashboard.folders import find_runs, roots
-from dashboard.overlay import difference_table, overlay_latencies, overlay_load, setting_table, short_labels
 from dashboard.plots import format_change, format_figure, page, show_figure, show_table
 from dashboard.run_choice import title_points
 from dashboard.run_figures import explain_missing
 from dashboard.run_view import open_run
+from simserve import draw_comparison
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -57,13 +58,12 @@ def show() -> None:
         )
     else:
         st.caption("None: these are runs of the same scenario.")
-    first = next(iter(runs.values()))
-    show_figure(overlay_latencies(runs, first.scenario.get("slo") or {}), "latencies")
+    show_figure(draw_comparison(runs, "latencies"), "latencies")
     for label, run in runs.items():
         missing = explain_missing(run.summary)
         if missing:
             st.caption(f"**{label}**: {missing}")
-    show_figure(overlay_load(runs), "load")
+    show_figure(draw_comparison(runs, "load"), "load")
     st.subheader("Figures")
     show_table(_colored(difference_table(runs)), "differences", height=560)
     for label, run in runs.items():

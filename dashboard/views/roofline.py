@@ -57,8 +57,7 @@ def show() -> None:
             gain = "green" if ratio < 1 else "red" if ratio > 1 else "gray"
             figures.append(("What if", f"{found.changed.step_s * 1e3:.3g} ms", f"{ratio - 1:+.1%}", gain))
         show_metrics([(label, value, remark, color) for label, value, remark, color in figures])
-        figure = draw_roofline(found).update_xaxes(dtick=1).update_yaxes(dtick=1)
-        figure.update_layout(legend={"orientation": "h", "y": -0.15})
+        figure = draw_roofline(found).update_layout(legend={"orientation": "h", "y": -0.15})
         show_figure(figure, "roofline")
     show_table(_table(found.as_dict()), "operators")
 

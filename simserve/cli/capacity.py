@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from simserve.cli.executor_options import CountLine, warn_if_short
 from simserve.errors import InputError, SimserveError
+from simserve.report.table import format_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,11 +98,14 @@ def _teller(scenarios: list[Scenario], line: CountLine) -> Callable[[int, Probe]
             if len(scenarios) > 1:
                 print(f"seed {scenarios[number].seed}")
         shown = (
-            f"{key} {'-' if value is None else format(value, ',.4g')}"
+            f"{key} {format_number(value)}"
             for key, value in probe.figures.items()
             if key.endswith("_ms") or key in ("slo_attainment", "output_throughput")
         )
-        print(f"  {probe.rate_per_s:>10,.4g} requests/s  {probe.verdict:<16} {', '.join(shown)}", flush=True)
+        print(
+            f"  {format_number(probe.rate_per_s):>10} requests/s  {probe.verdict:<16} {', '.join(shown)}",
+            flush=True,
+        )
 
     return tell
 
@@ -110,13 +114,13 @@ def _print_found(found: tuple[Capacity, ...], name: str, tolerance: float) -> No
     rates = [each.rate_per_s for each in found]
     if not all(rates):
         lowest = min(probe.rate_per_s for each in found for probe in each.probes)
-        print(f"{name}: no rate holds; the lowest tried is {lowest:.3g} requests/s")
+        print(f"{name}: no rate holds; the lowest tried is {format_number(lowest)} requests/s")
         return
     mean = sum(rates) / len(rates)
-    spread = f" ± {_half_width(rates):,.3g} (95 %, {len(rates)} seeds)" if len(rates) > 1 else ""
+    spread = f" ± {format_number(_half_width(rates))} (95 %, {len(rates)} seeds)" if len(rates) > 1 else ""
     open_end = all(each.fails_at_per_s is None for each in found)
     note = "at least, since no rate failed" if open_end else f"within {tolerance:.1%}"
-    print(f"{name} holds {mean:,.4g} requests/s{spread}, {note}")
+    print(f"{name} holds {format_number(mean)} requests/s{spread}, {note}")
     if len(rates) > 1 and len(set(rates)) == 1:
         print("every seed gave the same: nothing in this scenario is drawn at random")
 
@@ -127,7 +131,7 @@ def _print_limits(found: tuple[Capacity, ...], terms: tuple[SloTerm, ...]) -> No
     broken = dict.fromkeys(text for probe in failing for text in probe.broken(terms))
     if broken:
         kept = "; every term of --slo holds there" if list(broken) == ["the queue grows"] else ""
-        rate = f" at {failing[0].rate_per_s:,.4g} requests/s" if len(failing) == 1 else ""
+        rate = f" at {format_number(failing[0].rate_per_s)} requests/s" if len(failing) == 1 else ""
         print(f"limited by: {', '.join(broken)}{rate}{kept}")
 
 
@@ -135,10 +139,12 @@ def _print_stopped(found: tuple[Capacity, ...], name: str) -> None:
     """Print what is known of each seed so far."""
     for each in found:
         held = (
-            f"holds {each.rate_per_s:,.4g} requests/s" if each.rate_per_s else "no rate that holds is known"
+            f"holds {format_number(each.rate_per_s)} requests/s"
+            if each.rate_per_s
+            else "no rate that holds is known"
         )
         high = each.fails_at_per_s
-        failed = "no rate that fails is known" if high is None else f"{high:,.4g} fails"
+        failed = "no rate that fails is known" if high is None else f"{format_number(high)} fails"
         seed = f" (seed {each.seed})" if len(found) > 1 else ""
         print(f"{name}{seed} so far: {held}; {failed}")
     print("simserve: stopped", file=sys.stderr)

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from simserve.report.table import format_number
+
 Entry = dict[str, object]
 _UNITS = {
     "parameters": (1e9, "B"),
@@ -35,12 +37,13 @@ def _cell(name: str, value: object) -> str:
         return str(value)
     for ending, (divisor, unit) in _UNITS.items():
         if name.endswith(ending):
-            return f"{value / divisor:,.4g} {unit}"
+            return f"{format_number(value / divisor)} {unit}"
     return str(value)
 
 
 def _models() -> list[Entry]:
-    from simserve.scenario.catalog import load_model, model_names
+    from simserve.scenario.catalog import load_model
+    from simserve.scenario.known_names import model_names
 
     entries: list[Entry] = []
     for name in model_names():
@@ -56,7 +59,8 @@ def _models() -> list[Entry]:
 
 
 def _hardware() -> list[Entry]:
-    from simserve.scenario.catalog import hardware_names, load_hardware
+    from simserve.scenario.catalog import load_hardware
+    from simserve.scenario.known_names import hardware_names
 
     entries: list[Entry] = []
     for name in hardware_names():

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from simserve.cli.app import Json, Overrides, app
+from simserve.cli.choices import one_of, words
+from simserve.cli.usage import run_group
 
 
 class Explain(StrEnum):
@@ -30,6 +32,13 @@ class Catalog(StrEnum):
     TRACES = "traces"
 
 
+# Words that people try: of one, and of what other tools call them.
+CATALOG_ALIASES = {word.removesuffix("s"): word.value for word in Catalog} | {
+    **dict.fromkeys(("gpu", "gpus", "accelerators", "devices"), "hardware"),
+    **dict.fromkeys(("engine", "engines", "kinds", "policies"), "schedulers"),
+}
+
+
 @app.command(epilog="Example: simserve run quickstart --set pools.0.replicas=4 --out build/four")
 def run(
     scenario: Annotated[str, typer.Argument(help="Scenario file, or the name of a shipped one.")],
@@ -40,7 +49,12 @@ def run(
     seeds: Annotated[int, typer.Option(min=1, help="Repeat with this many seeds; print intervals.")] = 1,
     json: Json = False,
     explain: Annotated[
-        Explain | None, typer.Option(help="Explain the memory or the step time; run nothing.")
+        Explain | None,
+        typer.Option(
+            metavar=words(Explain),
+            parser=one_of("--explain", Explain),
+            help="Explain the memory or the step time; run nothing.",
+        ),
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Check the invariants of caches as it runs.")
@@ -181,7 +195,14 @@ def dashboard(
 
 @app.command("list", epilog="Example: simserve list models")
 def list_catalog(
-    what: Annotated[Catalog, typer.Argument(help="What to list.")],
+    what: Annotated[
+        Catalog,
+        typer.Argument(
+            metavar="WHAT",
+            parser=one_of("list", Catalog, CATALOG_ALIASES),
+            help="What to list.",
+        ),
+    ],
     json: Json = False,
 ) -> None:
     """List models, accelerators, policies, scenarios or traces."""
@@ -225,7 +246,7 @@ def trace(context: typer.Context) -> None:
     """Describe, convert, generate or fetch request traces."""
     from simserve.cli.trace import app as trace_app
 
-    trace_app(args=context.args, prog_name="simserve trace")
+    run_group(trace_app, context.args, "simserve trace")
 
 
 @app.command(
@@ -236,7 +257,7 @@ def calibrate(context: typer.Context) -> None:
     """Fit the cost model to measured kernels, or check it."""
     from simserve.cli.calibrate import app as calibrate_app
 
-    calibrate_app(args=context.args, prog_name="simserve calibrate")
+    run_group(calibrate_app, context.args, "simserve calibrate")
 
 
 @app.command(

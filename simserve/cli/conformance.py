@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simserve.errors import SimserveError, UnknownNameError
+from simserve.cli.usage import run_group
+from simserve.errors import SimserveError
 
 if TYPE_CHECKING:
     from simserve.conformance.report import ConformanceReport
     from simserve.conformance.sglang_report import SglangReport
-
-_ENGINES = ("vllm", "sglang")
 
 app = typer.Typer(
     name="conformance",
@@ -32,10 +31,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and no
 
 def run_conformance(args: list[str]) -> None:
     """Run the subcommand that `args` begin with."""
-    commands = (*_ENGINES, "record", "replay")
-    if args and not args[0].startswith("-") and args[0] not in commands:
-        raise UnknownNameError("engine with golden logs, or subcommand,", args[0], commands)
-    app(args=args, prog_name="simserve conformance")
+    run_group(app, args, "simserve conformance")
 
 
 @app.command(epilog="Example: simserve conformance vllm logs/")

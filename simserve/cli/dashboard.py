@@ -71,7 +71,8 @@ def dashboard_command(folders: list[str], *, port: int, browser: bool) -> tuple[
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "type",
     }
-    command = [sys.executable, "-m", "dashboard.server", "run", str(home / "app.py")]
+    # -P: no module is taken from the working directory, where a stranger's files may lie.
+    command = [sys.executable, "-P", "-m", "dashboard.server", "run", str(home / "app.py")]
     command += [f"--{name}={value}" for name, value in options.items()]
     path = [str(home.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {

@@ -11,6 +11,7 @@ import sys
 
 from simserve.cli import commands, planning_commands, study_commands
 from simserve.cli.app import app
+from simserve.cli.usage import UsageError, print_usage_error
 
 __all__ = ["app", "commands", "main", "planning_commands", "study_commands"]
 
@@ -35,12 +36,15 @@ def main() -> None:
 
 def _run_app() -> int:
     """Run the command and return its exit status; an error that is no bug is told in one message."""
-    from simserve.errors import SimserveError
+    from simserve.errors import InputError, SimserveError
 
     try:
-        app()
+        return app(standalone_mode=False) or 0
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+    except UsageError as error:
+        print_usage_error(error)
+        return InputError.exit_status
     except SimserveError as error:
         print(f"simserve: error: {error}", file=sys.stderr)
         return error.exit_status

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from simserve.cli.choices import one_of, words
 from simserve.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +25,15 @@ class Where(StrEnum):
     RAY = "ray"
 
 
-Runs = Annotated[Where, typer.Option("--executor", help="Where the simulations run.")]
+Runs = Annotated[
+    Where,
+    typer.Option(
+        "--executor",
+        metavar=words(Where),
+        parser=one_of("--executor", Where),
+        help="Where the simulations run.",
+    ),
+]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes of this machine; without it one a core.")]
 Address = Annotated[
     str | None, typer.Option(help="An existing Ray cluster (--executor ray); without it one of our own.")

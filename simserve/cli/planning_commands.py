@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from simserve.cli.app import Json, Overrides, app
+from simserve.cli.choices import one_of, words
 from simserve.cli.executor_options import Address, Price, Prices, Runs, Where, Workers
 
 _SLO_HELP = (
@@ -61,7 +62,12 @@ def recommend(
     scenario: Annotated[str, typer.Argument(help="Scenario file, or the name of a shipped one.")],
     slo: Annotated[str, typer.Option(metavar="TERMS", help=_SLO_HELP)],
     objective: Annotated[
-        Objective, typer.Option(help="What the best is best in: the least, or the most throughput.")
+        Objective,
+        typer.Option(
+            metavar=words(Objective),
+            parser=one_of("--objective", Objective),
+            help="What the best is best in: the least, or the most throughput.",
+        ),
     ] = Objective.COST,
     hardware: Annotated[
         str | None,

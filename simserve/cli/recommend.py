@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from simserve.cli.executor_options import CountLine, warn_if_short
 from simserve.cli.space import Axes, describe_space, fill_space
 from simserve.errors import InputError, SimserveError
+from simserve.report.table import format_number, print_table
 
 if TYPE_CHECKING:
     from simserve.scenario.schema import Scenario
@@ -68,14 +69,15 @@ def print_recommendation(
     from simserve.study.candidates import build_candidates
     from simserve.study.load import load_of
     from simserve.study.probe import natural_rate
-    from simserve.study.recommend import recommend
+    from simserve.study.recommend import check_figures, recommend
     from simserve.study.slo_terms import parse_slo
 
     line = CountLine("probes", quiet=as_json)
 
     def tell(candidate: Candidate, sizes: tuple[int, ...], seed: int, probe: Probe) -> None:
         line.wipe()
-        place = f"{_settings(candidate.settings)} x {_sizes(sizes)} at {probe.rate_per_s:.4g} requests/s"
+        rate = format_number(probe.rate_per_s)
+        place = f"{_settings(candidate.settings)} x {_sizes(sizes)} at {rate} requests/s"
         if seeds > 1:
             place += f", seed {seed}"
         print(f"  {place}: {probe.verdict}", flush=True)
@@ -86,10 +88,12 @@ def print_recommendation(
         check_attainment(slo, base, file)
         workload = load_of(base)
         space = fill_space(axes, prices, base)
+        candidates = list(build_candidates(file, overrides, space, prices))
+        check_figures(candidates, objective, powers)  # before anything is printed
         if not as_json:
             print(f"space: {describe_space(space)}", flush=True)
         found = recommend(
-            list(build_candidates(file, overrides, space, prices)), workload, terms,
+            candidates, workload, terms,
             objective=objective, rate_per_s=rate, limits=limits, budget=budget, powers=powers,
             executor=executor, tolerance=tolerance, runners_up=runners_up, seeds=seeds,
             tried=None if as_json else tell, progress=line,
@@ -126,7 +130,6 @@ def _print_next(file: str, changes: list[str], out: str | None, slo: str, seeds:
 
 
 def _print_found(found: Recommendation, key: str) -> None:
-    from simserve.report.table import format_number, print_table
     from simserve.study.options import OBJECTIVES
 
     held = [option for option in found.options if option.holds]

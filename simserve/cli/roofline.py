@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from simserve.report.table import format_number, print_table
+
 if TYPE_CHECKING:
     from simserve.cost.build import CostSpec
     from simserve.report.roofline_rows import Roofline, RooflineRow
@@ -32,8 +34,6 @@ def print_roofline(found: Roofline, *, as_json: bool, html: str | None) -> None:
     if as_json:
         print(json.dumps(found.as_dict(), indent=2))
         return
-    from simserve.report.table import print_table
-
     print(_title(found))
     print(_peaks(found))
     changes = {row.operator: row for row in found.changed.rows} if found.changed else {}
@@ -50,8 +50,6 @@ def print_roofline(found: Roofline, *, as_json: bool, html: str | None) -> None:
 
 
 def _print_blocks(found: Roofline) -> None:
-    from simserve.report.table import print_table
-
     own = found.flash_blocks[0]
     print(f"\nFlashAttention blocks: the attention of a prompt of {found.options['prefill']:,} tokens")
     lines = [
@@ -84,9 +82,11 @@ def _title(found: Roofline) -> str:
 
 def _peaks(found: Roofline) -> str:
     step = found.step
-    peaks = ", ".join(f"{dtype} {rate / 1e12:,.4g} TFLOP/s" for dtype, rate in step.peak_flops.items())
+    peaks = ", ".join(
+        f"{dtype} {format_number(rate / 1e12)} TFLOP/s" for dtype, rate in step.peak_flops.items()
+    )
     memory, link = step.bytes_per_s / 1e9, step.link_bytes_per_s / 1e9
-    return f"peaks: {peaks}; memory {memory:,.0f} GB/s; link {link:,.4g} GB/s"
+    return f"peaks: {peaks}; memory {memory:,.0f} GB/s; link {format_number(link)} GB/s"
 
 
 def _cells(row: RooflineRow, changed: RooflineRow | None, sources: dict[str, int]) -> list[str]:
@@ -97,7 +97,7 @@ def _cells(row: RooflineRow, changed: RooflineRow | None, sources: dict[str, int
         f"{row.launches:,}",
         _scaled(row.flops),
         _scaled(row.moved_bytes, "B"),
-        f"{row.intensity:,.3g}" if row.intensity else "-",
+        f"{format_number(row.intensity)}" if row.intensity else "-",
         row.bound,
         _time(row.seconds),
         *what_if,

@@ -45,11 +45,44 @@ def fill_space(axes: Axes, prices: Mapping[str, float], scenario: Scenario) -> A
 
     Without accelerators: those that have a price, else the scenario's own. Without ranks: 1, 2, 4 and 8. With
     several pools: nothing, since their product soon is large.
+
+    Raises:
+        InputError: If an axis is of no key, or an accelerator, a model or an engine that was asked for is
+            none; names the nearest.
     """
+    for key in axes:
+        _check_key(key)
+    axes = {key: [_name(key, value, scenario) for value in values] for key, values in axes.items()}
     if len(scenario.pools) > 1:
-        return dict(axes)
+        return axes
     hardware = axes.get(HARDWARE) or [*prices] or [scenario.pools[0].hardware]
     return {HARDWARE: hardware, RANKS: axes.get(RANKS) or [*_RANKS], **axes}
+
+
+def _check_key(key: str) -> None:
+    from simserve.scenario.known_keys import check_path
+    from simserve.scenario.schema import Scenario
+
+    path = key if key.startswith("pools.") else f"pools.0.{key}"
+    try:
+        check_path(Scenario, tuple(int(part) if part.isdecimal() else part for part in path.split(".")))
+    except InputError as error:
+        raise InputError(f"--axis {key}: {error.message}") from None
+
+
+def _name(key: str, value: Any, scenario: Scenario) -> Any:
+    """Return the catalog's name, where a key's value is a name: "4090" was read as a number."""
+    from simserve.registry import lookup
+    from simserve.scenario.known_names import find_hardware, find_model
+
+    last = key.rpartition(".")[2]
+    if last == HARDWARE:
+        return find_hardware(str(value), scenario.folder).name
+    if last == "model" and value is not None:
+        return find_model(str(value), scenario.folder).name
+    if key.endswith("engine.kind"):
+        lookup("engine", str(value))
+    return value
 
 
 def describe_space(axes: Axes) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from simserve.cli.app import Json, app
+from simserve.cli.choices import one_of, words
 from simserve.cli.executor_options import Address, Price, Prices, Runs, Where, Workers
 
 
@@ -30,7 +31,12 @@ def validate(
     scenario: Annotated[
         str | None, typer.Option(metavar="FILE", help="The servers that a vllm bench result was measured on.")
     ] = None,
-    cost: Annotated[Pricing, typer.Option(help="Where step times come from.")] = Pricing.ANALYTIC,
+    cost: Annotated[
+        Pricing,
+        typer.Option(
+            metavar=words(Pricing), parser=one_of("--cost", Pricing), help="Where step times come from."
+        ),
+    ] = Pricing.ANALYTIC,
     tables: Annotated[
         list[str] | None,
         typer.Option(metavar="PATH", help="Measured kernels; without it those of aiconfigurator-core."),

@@ -139,18 +139,13 @@ def load_json(path: Path) -> Any:
 
 
 def _read_requests(check: Checker, document: dict[str, Any]) -> tuple[GoldenRequest, ...]:
-    requests: dict[int, GoldenRequest] = {}
-    for n, raw in enumerate(check.array(document, "requests", "")):
-        where = f"requests[{n}]"
-        raw = check.record(raw, where)
-        request_id = check.whole(raw, "id", where, 0)
-        if request_id in requests:
-            check.fail(f"{where}.id", f"request {request_id} stands twice")
+    requests = []
+    for where, raw, request_id in read_request_rows(check, document):
         arrival = check.whole(raw, "arrival", where, 0)
         due = raw.get("arrival_time", float(arrival))
         if isinstance(due, bool) or not isinstance(due, int | float):
             check.fail(f"{where}.arrival_time", f"expected a number, got {due!r}")
-        requests[request_id] = GoldenRequest(
+        request = GoldenRequest(
             id=request_id,
             arrival=arrival,
             prompt=read_prompt(check, check.array(raw, "prompt", where), f"{where}.prompt"),
@@ -162,7 +157,21 @@ def _read_requests(check: Checker, document: dict[str, Any]) -> tuple[GoldenRequ
             else DEFAULT_OUTPUT_STREAM + request_id,
             eos_at=check.whole(raw, "eos_at", where, 1) if raw.get("eos_at") is not None else None,
         )
-    return tuple(requests.values())
+        requests.append(request)
+    return tuple(requests)
+
+
+def read_request_rows(check: Checker, document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], int]]:
+    """Yield each row of `requests` with its place in the file and its id, which stands only once."""
+    known: set[int] = set()
+    for n, raw in enumerate(check.array(document, "requests", "")):
+        where = f"requests[{n}]"
+        row = check.record(raw, where)
+        request_id = check.whole(row, "id", where, 0)
+        if request_id in known:
+            check.fail(f"{where}.id", f"request {request_id} stands twice")
+        known.add(request_id)
+        yield where, row, request_id
 
 
 def read_prompt(check: Checker, raw: list[Any], where: str) -> tuple[Segment, ...]:

@@ -8,11 +8,12 @@ tree also name what was evicted, in order.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from simserve.conformance.case_outcome import CaseOutcome, Pair, compare_operations
 from simserve.conformance.checker import Checker, is_whole
-from simserve.errors import InputError, SimserveError
+from simserve.errors import InputError
 from simserve.kvcache.eviction import EvictionPolicy, build_eviction
 from simserve.kvcache.prefix_keys import merge_segments
 from simserve.kvcache.radix import RadixCache
@@ -27,24 +28,6 @@ _FIELDS = {"match": 5, "insert": 7, "lock": 2, "unlock": 2, "evict": 2}
 _OPTION_NAMES = {"protected_threshold": "threshold"}
 
 
-@dataclass(frozen=True, slots=True)
-class CacheOutcome:
-    """How one scenario compares.
-
-    Attributes:
-        file, name: The log's path as given, and the scenario's name.
-        checks: Compared results, sizes and trees.
-        agreed: How many of them agree.
-        failures: The first difference, in words; empty if there is none.
-    """
-
-    file: str
-    name: str
-    checks: int
-    agreed: int
-    failures: tuple[str, ...]
-
-
 def is_cache_log(document: Any) -> bool:
     """Whether a parsed JSON document is a log of cache operations."""
     return (
@@ -55,7 +38,7 @@ def is_cache_log(document: Any) -> bool:
     )
 
 
-def replay_cache_log(document: dict[str, Any], file: str) -> list[CacheOutcome]:
+def replay_cache_log(document: dict[str, Any], file: str) -> list[CaseOutcome]:
     """Replay the scenarios of a log.
 
     Args:
@@ -104,27 +87,15 @@ class _Replay:
         except InputError as error:
             self.check.fail(f"{self.where}.policy", str(error))
 
-    def run(self) -> CacheOutcome:
+    def run(self) -> CaseOutcome:
         """Drive the cache through the operations and compare what the log has."""
-        checks = agreed = 0
-        failure = ""
-        for number, row in enumerate(self.ops):
-            try:
-                pairs = self._compare(number, row)
-            except (SimserveError, KeyError, IndexError, AssertionError) as error:
-                # Any error of the class under test is a finding about that scenario.
-                pairs = [("outcome", "no error", f"{type(error).__name__}: {error}")]
-            for what, expected, got in pairs:
-                checks += 1
-                agreed += expected == got
-                if expected != got and not failure:
-                    failure = f"{self.name}: op {number} {row[0]}: {what}: expected {expected}, got {got}"
-        return CacheOutcome(self.check.file, self.name, checks, agreed, (failure,) if failure else ())
+        operations = [(row[0], partial(self._compare, number, row)) for number, row in enumerate(self.ops)]
+        return compare_operations(self.check.file, self.name, operations)
 
-    def _compare(self, number: int, row: list[Any]) -> list[tuple[str, Any, Any]]:
+    def _compare(self, number: int, row: list[Any]) -> list[Pair]:
         """Do one operation; return what to compare: (what, expected, got)."""
         result = self._apply(row[0])
-        pairs: list[tuple[str, Any, Any]] = [("state", row[2], self._state())]
+        pairs: list[Pair] = [("state", row[2], self._state())]
         # The unified logs leave out what locking gave.
         if row[1] is not None:
             pairs.insert(0, ("result", row[1], result))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from simserve.conformance.checker import Checker
 from simserve.conformance.golden import read_prompt
-from simserve.conformance.sglang_cache import CacheOutcome
-from simserve.errors import InputError
 from simserve.kvcache.prefix_keys import merge_segments
 from simserve.scheduler.sglang.config import SglangConfig
 from simserve.scheduler.sglang.memory import TokenPool
@@ -21,31 +19,7 @@ _STREAM_TOKENS = 65_536
 # Room for everything: these cases state what is free themselves.
 _ENDLESS = 1 << 40
 
-# (what, expected, got)
-Pair = tuple[str, Any, Any]
 SchedulerClass = Callable[..., Any]
-
-
-def compare_case(check: Checker, name: str, pairs: Iterator[Pair]) -> CacheOutcome:
-    """Compare the pairs of a case; an error of the rules under test is a difference.
-
-    Raises:
-        InputError: If the log does not have its form.
-    """
-    checks = agreed = 0
-    failure = ""
-    try:
-        for what, expected, got in pairs:
-            checks += 1
-            agreed += expected == got
-            if expected != got and not failure:
-                failure = f"{name}: {what}: expected {expected}, got {got}"
-    except Exception as error:
-        if isinstance(error, InputError) and error.file:
-            raise
-        checks += 1
-        failure = failure or f"{name}: {type(error).__name__}: {error}"
-    return CacheOutcome(check.file, name, checks, agreed, (failure,) if failure else ())
 
 
 def build_scheduler(

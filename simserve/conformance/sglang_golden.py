@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simserve.conformance.checker import Checker
-from simserve.conformance.golden import read_prompt, read_records, read_results
+from simserve.conformance.golden import read_prompt, read_records, read_request_rows, read_results
 from simserve.workload.request import Segment
 
 LOOP_FORMAT = "simserve-sglang-loop/1"
@@ -133,19 +133,14 @@ def _read_config(check: Checker, raw: dict[str, Any]) -> tuple[dict[str, Any], l
 
 
 def _read_requests(check: Checker, document: dict[str, Any]) -> tuple[LoopRequest, ...]:
-    requests: dict[int, LoopRequest] = {}
-    for n, raw in enumerate(check.array(document, "requests", "")):
-        where = f"requests[{n}]"
-        raw = check.record(raw, where)
-        request_id = check.whole(raw, "id", where, 0)
-        if request_id in requests:
-            check.fail(f"{where}.id", f"request {request_id} stands twice")
+    requests = []
+    for where, raw, request_id in read_request_rows(check, document):
         maybe = {
             key: check.whole(raw, key, where, minimum) if raw.get(key) is not None else None
             for key, minimum in (("eos_at", 1), ("priority", None), ("out_stream", 0))
         }
         stream = maybe["out_stream"]
-        requests[request_id] = LoopRequest(
+        request = LoopRequest(
             id=request_id,
             arrival=check.whole(raw, "arrival", where, 0),
             prompt=read_prompt(check, check.array(raw, "prompt", where), f"{where}.prompt"),
@@ -155,7 +150,8 @@ def _read_requests(check: Checker, document: dict[str, Any]) -> tuple[LoopReques
             ignore_eos=bool(raw.get("ignore_eos", False)),
             priority=maybe["priority"],
         )
-    return tuple(requests.values())
+        requests.append(request)
+    return tuple(requests)
 
 
 def _read_steps(check: Checker, document: dict[str, Any], known: set[int]) -> list[dict[str, Any]]:

@@ -17,11 +17,12 @@ streams are equal tokens. State: evictable and protected tokens of the device, t
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+from simserve.conformance.case_outcome import CaseOutcome, Pair, compare_operations
 from simserve.conformance.checker import Checker, is_whole
-from simserve.conformance.sglang_cache import CacheOutcome
-from simserve.errors import InputError, SimserveError
+from simserve.errors import InputError
 from simserve.kvcache.eviction import build_eviction
 from simserve.kvcache.radix_host import HostedRadixCache
 from simserve.kvcache.radix_host_node import HostedNode
@@ -40,7 +41,7 @@ _NUMBERS = {"insert": 3, "find": 1, "lock": 2, "load": 1, "enter": 3}
 _NUMBERS_ALONE = ("unlock", "evict", "evict_host")
 
 
-def replay_hicache_log(document: dict[str, Any], file: str) -> list[CacheOutcome]:
+def replay_hicache_log(document: dict[str, Any], file: str) -> list[CaseOutcome]:
     """Replay the programs of a log.
 
     Args:
@@ -95,24 +96,17 @@ class _Replay:
         ):
             self.check.fail(where, "expected a sequence of [stream, start, length]")
 
-    def run(self) -> CacheOutcome:
+    def run(self) -> CaseOutcome:
         """Drive the tree through the operations and compare answers and states."""
-        checks = agreed = 0
-        failure = ""
-        for number, (action, words, answer, state) in enumerate(self.rows):
-            try:
-                got = self._do(action, words)
-                self.tree.check_integrity()
-                pairs = [("answer", answer, got), ("state", state, self._state())]
-            except (SimserveError, KeyError, IndexError, AssertionError) as error:
-                # Any error of the class under test is a finding about that program.
-                pairs = [("outcome", "no error", f"{type(error).__name__}: {error}")]
-            for what, expected, seen in pairs:
-                checks += 1
-                agreed += expected == seen
-                if expected != seen and not failure:
-                    failure = f"{self.name}: op {number} {action}: {what}: expected {expected}, got {seen}"
-        return CacheOutcome(self.check.file, self.name, checks, agreed, (failure,) if failure else ())
+        operations = [(row[0], partial(self._compare, row)) for row in self.rows]
+        return compare_operations(self.check.file, self.name, operations)
+
+    def _compare(self, row: list[Any]) -> list[Pair]:
+        """Do one operation; return what to compare."""
+        action, words, answer, state = row
+        got = self._do(action, words)
+        self.tree.check_integrity()
+        return [("answer", answer, got), ("state", state, self._state())]
 
     def _do(self, action: str, words: list[Any]) -> Any:
         tree = self.tree

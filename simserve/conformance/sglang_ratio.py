@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from simserve.conformance.case_outcome import Pair
 from simserve.conformance.checker import Checker
-from simserve.conformance.sglang_cases import Pair, SchedulerClass, make_row
+from simserve.conformance.sglang_cases import SchedulerClass, make_row
 from simserve.scheduler.sglang.config import SglangConfig
 from simserve.scheduler.sglang.retraction import order_to_keep
 from simserve.scheduler.sglang.row import Row

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from simserve.conformance.case_outcome import CaseOutcome
 from simserve.conformance.comparison import LEVELS
 from simserve.conformance.report import ConformanceReport
-from simserve.conformance.sglang_cache import CacheOutcome
 
 _LEVEL_MEANING = {"L1": "decisions", "L2": "+ tokens free, cached, evicted", "L3": "+ full, new-token ratio"}
 
@@ -23,7 +23,7 @@ class SglangReport:
     """
 
     loops: ConformanceReport = field(default_factory=ConformanceReport)
-    checks: list[CacheOutcome] = field(default_factory=list)
+    checks: list[CaseOutcome] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from simserve.conformance.case_outcome import CaseOutcome, Pair, compare_case
 from simserve.conformance.checker import Checker
-from simserve.conformance.sglang_cache import CacheOutcome
 from simserve.conformance.sglang_cases import (
-    Pair,
     SchedulerClass,
     build_scheduler,
-    compare_case,
     make_row,
     read_row,
 )
@@ -43,7 +41,7 @@ def is_rule_log(document: Any) -> bool:
     )
 
 
-def check_rules(document: Any, file: str, scheduler_class: SchedulerClass) -> list[CacheOutcome]:
+def check_rules(document: Any, file: str, scheduler_class: SchedulerClass) -> list[CaseOutcome]:
     """Compare every case of a log with what the scheduler's rules give.
 
     Args:

@@ -69,11 +69,10 @@ def replay_paths(
 def replay_log(log: GoldenLog, scheduler_class: Callable[..., Any], *, tight: bool = False) -> Replay:
     """Drive a scheduler through the requests of a log and record what it decides.
 
-    An error that the scheduler raises ends the replay and is kept in `Replay.error`.
+    An error that the scheduler raises is a finding: it ends the replay and is kept in `Replay.error`.
     """
     replay = Replay()
     iteration = -1
-    # Any error of the class under test is a finding about that scenario, not the end of the report.
     try:
         drive = _Drive(log, replay, scheduler_class(build_config(log), observe=True), tight)
         for iteration in range(log.iterations):

@@ -6,27 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from simserve.cost.attention_prices import KernelAttention
-from simserve.cost.attention_tables import AttentionPrices, AttentionTables
 from simserve.cost.calibration_note import CalibrationNote
-from simserve.cost.collectives import Collectives, build_collectives
-from simserve.cost.context_parallel import ContextParallelAttention
+from simserve.cost.collectives import build_collectives
 from simserve.cost.fusion import default_fusion, fuse
 from simserve.cost.host import NO_HOST, HostTime
 from simserve.cost.kernel_book import KernelBook
 from simserve.cost.kernel_calibration import KernelCalibration
 from simserve.cost.kernels.expert_load import RANDOM
+from simserve.cost.operator_time import OperatorTime
 from simserve.cost.prices import OperatorPrices, engine_kernels
 from simserve.cost.roofline import RooflineTimer
 from simserve.cost.simple import ConstantTimer, LinearTimer
-from simserve.cost.stage_cost import OperatorTime, StageCost
+from simserve.cost.stage_build import build_stage_cost, describe_calibration
 from simserve.cost.timer import Chunk, StepTimer
-from simserve.cost.weight_offload import WeightOffload, plan_offload
+from simserve.cost.weight_offload import plan_offload
 from simserve.devices.accelerator import Accelerator
 from simserve.errors import InputError, UnknownNameError
-from simserve.model.operators import AttentionOperator, StageOperators
 from simserve.model.parallelism import Parallelism
-from simserve.model.precision import Precision, resolve_precision
+from simserve.model.precision import resolve_precision
 from simserve.model.shape import ModelShape
 from simserve.model.stage import split_stages, stage_weight_bytes
 from simserve.model.stage_operators import list_operators
@@ -126,12 +123,9 @@ def build_timers(
     stages = split_stages(shape.num_layers, pipeline_parallel_size)
     if spec.kind not in OPERATOR_KINDS:
         return [_simple_timer(spec) for _ in stages]
+    weights = {"dtype": dtype, "quantization": quantization}
     precision = resolve_precision(
-        shape,
-        dtype=dtype,
-        quantization=quantization,
-        kv_cache_dtype=kv_cache_dtype,
-        native_dtypes=frozenset(accelerator.peak_flops),
+        shape, **weights, kv_cache_dtype=kv_cache_dtype, native_dtypes=frozenset(accelerator.peak_flops)
     )
     book = kernels or _kernel_book(spec, accelerator, calibration, generic)
     ranks = Parallelism(
@@ -140,38 +134,24 @@ def build_timers(
     )  # fmt: skip
     links = {
         size: build_collectives(accelerator, size, pipeline_parallel_size, book, engine_version)
-        for size in {ranks.tensor_parallel_size, ranks.expert_group, decode_context_parallel_size}
+        for size in {tensor_parallel_size, ranks.expert_group, decode_context_parallel_size}
     }
     prices = OperatorPrices(book, links, engine_kernels(accelerator), expert_skew)
     note = describe_calibration(prices, precision)
     if spec.kind == "measured":
         note = _measured_note(spec, note)
-    return [
-        RooflineTimer(
-            build_stage_cost(
-                fuse(
-                    list_operators(shape, stage, precision, parallelism=ranks),
-                    fusion or default_fusion(accelerator),
-                    tensor_parallel=tensor_parallel_size > 1,
-                ),
-                accelerator,
-                prices,
-                links[tensor_parallel_size],
-                host,
-                plan_offload(
-                    cpu_offload_bytes,
-                    stage_weight_bytes(
-                        shape, stage, tensor_parallel_size=tensor_parallel_size,
-                        data_parallel_size=data_parallel_size, dtype=dtype, quantization=quantization,
-                        layers_only=True,
-                    ),
-                    accelerator.pcie_bytes_per_s,
-                ),
-            ),
-            note,
-        )
-        for stage in stages
-    ]  # fmt: skip
+    timers: list[ExplainableTimer] = []
+    for stage in stages:
+        listed = list_operators(shape, stage, precision, parallelism=ranks)
+        fused = fuse(listed, fusion or default_fusion(accelerator), tensor_parallel=tensor_parallel_size > 1)
+        layer_bytes = stage_weight_bytes(
+            shape, stage, tensor_parallel_size=tensor_parallel_size, data_parallel_size=data_parallel_size,
+            layers_only=True, **weights,
+        )  # fmt: skip
+        offload = plan_offload(cpu_offload_bytes, layer_bytes, accelerator.pcie_bytes_per_s)
+        cost = build_stage_cost(fused, accelerator, prices, links[tensor_parallel_size], host, offload)
+        timers.append(RooflineTimer(cost, note))
+    return timers
 
 
 def _kernel_book(
@@ -209,49 +189,3 @@ def _simple_timer(spec: CostSpec) -> LinearTimer:
     if any(rates[1:]):
         raise InputError("cost: kind constant takes base_s only; use kind linear for the other coefficients")
     return ConstantTimer(spec.base_s)
-
-
-def build_stage_cost(
-    operators: StageOperators,
-    accelerator: Accelerator,
-    prices: OperatorPrices,
-    links: Collectives,
-    host: HostTime = NO_HOST,
-    offload: WeightOffload | None = None,
-) -> StageCost:
-    """Choose what prices a stage's operators.
-
-    Args:
-        operators: From `list_operators`.
-        accelerator: Its peaks.
-        prices: Of the operators whose work follows from the rows.
-        links: Of the tensor-parallel ranks.
-        host: Host time of a step.
-        offload: Weights in host memory.
-    """
-    attention = tuple(
-        AttentionTables(
-            entry,
-            _attention_prices(entry, prices, accelerator),
-            accelerator.peak_for(entry.dtype),
-            accelerator.memory_bandwidth_bytes_per_s,
-        )
-        for entry in operators.attention
-    )
-    return StageCost(operators, accelerator, prices, attention, links, host, offload)
-
-
-def _attention_prices(
-    entry: AttentionOperator, prices: OperatorPrices, accelerator: Accelerator
-) -> AttentionPrices:
-    book, architecture = prices.book, accelerator.architecture
-    if entry.context_ranks == 1:
-        return KernelAttention(entry, book, architecture)
-    links = prices.collectives[entry.context_ranks]
-    return ContextParallelAttention(entry, book, architecture, links)
-
-
-def describe_calibration(prices: OperatorPrices, precision: Precision) -> CalibrationNote:
-    """Return what a model's step times rest on: the kernels of its main GEMMs."""
-    kernel = prices.gemm_kernel(precision.gemm_dtype)
-    return CalibrationNote(kernel.tier, kernel.source, kernel.error_percent, "its GEMMs, by cross-validation")

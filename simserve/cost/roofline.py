@@ -13,8 +13,11 @@ import numpy as np
 
 from simserve.cost.attention_tables import CONTEXT_KNOTS
 from simserve.cost.calibration_note import CalibrationNote
+from simserve.cost.context_line import ContextLine
 from simserve.cost.grid import PairGrid, chunks_s
-from simserve.cost.stage_cost import OperatorTime, StageCost
+from simserve.cost.operator_time import OperatorTime
+from simserve.cost.stage_cost import StageCost
+from simserve.cost.step_breakdown import StepBreakdown
 from simserve.cost.timer import Chunk
 
 _NS = 1e9
@@ -22,36 +25,6 @@ _NS = 1e9
 _TABLE_BLOCK = 512
 # From here on one numpy expression is faster than a loop (both give the same integers).
 _ARRAY_STEPS = 24
-
-
-class ContextLine:
-    """Nanoseconds as a piecewise linear function of summed contexts, for one number of decodes.
-
-    Attributes:
-        bounds: Sums of context at which the pieces after the first begin.
-        starts, slopes: Of each piece: nanoseconds at context 0, and for each token.
-        least: The shortest step that the host allows.
-    """
-
-    __slots__ = ("bounds", "least", "slopes", "starts")
-
-    def __init__(self, decodes: int, seconds: list[float], base_ns: float, least: int) -> None:
-        knots = [knot * decodes for knot in CONTEXT_KNOTS]
-        values = [_NS * value for value in seconds]
-        # Below one token a request nothing falls any more; beyond the last knot the last slope goes on.
-        self.bounds: list[int] = knots[:-1]
-        self.starts: list[float] = [base_ns + values[0]]
-        self.slopes: list[float] = [0.0]
-        for index in range(1, len(knots)):
-            slope = (values[index] - values[index - 1]) / (knots[index] - knots[index - 1])
-            self.starts.append(base_ns + (values[index - 1] - slope * knots[index - 1]))
-            self.slopes.append(slope)
-        self.least = least
-
-    def at(self, context: int) -> float:
-        """Return the nanoseconds for one sum of contexts."""
-        piece = bisect_right(self.bounds, context)
-        return self.starts[piece] + self.slopes[piece] * context
 
 
 class RooflineTimer:
@@ -65,30 +38,17 @@ class RooflineTimer:
     """
 
     __slots__ = (
-        "_chunk_grids",
-        "_cost",
-        "_decode_lines",
-        "_graph_end",
-        "_has_windows",
-        "_hidden_ns",
-        "_hidden_sequence_ns",
-        "_host_ns",
-        "_host_sequence_ns",
-        "_launch_ns",
-        "_mixed_lines",
-        "_sample_ns",
-        "_send_fixed_ns",
-        "_send_token_ns",
-        "_token_ns",
-        "_weight_reads_ns",
-        "_window_lines",
-        "_window_mixed_lines",
-        "calibration",
-    )
+        "_breakdown",
+        "_chunk_grids", "_cost", "_decode_lines", "_graph_end", "_has_windows", "_hidden_ns",
+        "_hidden_sequence_ns", "_host_ns", "_host_sequence_ns", "_launch_ns", "_mixed_lines", "_sample_ns",
+        "_send_fixed_ns", "_send_token_ns", "_token_ns", "_weight_reads_ns", "_window_lines",
+        "_window_mixed_lines", "calibration",
+    )  # fmt: skip
 
     def __init__(self, cost: StageCost, calibration: CalibrationNote) -> None:
         self.calibration = calibration
         self._cost = cost
+        self._breakdown = StepBreakdown(cost)
         # Index: tokens of the batch, and sampled rows; ns. The former carry the 0.5 of the rounding.
         self._token_ns: list[float] = []
         self._sample_ns: list[float] = []
@@ -205,13 +165,13 @@ class RooflineTimer:
         self, decodes: int, context_tokens: int, window_tokens: int, chunks: Sequence[Chunk], samples: int
     ) -> list[OperatorTime]:
         """One row an operator of that step; their seconds add up to `batch_ns`."""
-        return self._cost.step_times(decodes, context_tokens, window_tokens, chunks, samples)
+        return self._breakdown.operator_times(decodes, context_tokens, window_tokens, chunks, samples)
 
     def bound_seconds(
         self, decodes: int, context_tokens: int, window_tokens: int, chunks: Sequence[Chunk], samples: int
     ) -> dict[str, float]:
         """The step's seconds by what they wait for: compute, bandwidth, communication, overhead."""
-        return self._cost.bound_seconds(decodes, context_tokens, window_tokens, chunks, samples)
+        return self._breakdown.bound_seconds(decodes, context_tokens, window_tokens, chunks, samples)
 
     def _add_grids(self) -> list[PairGrid]:
         """Tabulate prefill chunks: a grid for each window size."""

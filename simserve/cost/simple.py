@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from simserve.cost.calibration_note import CalibrationNote
-from simserve.cost.stage_cost import OperatorTime
+from simserve.cost.operator_time import OperatorTime
 from simserve.cost.timer import Chunk
 
 _NS = 1e9

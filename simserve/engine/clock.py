@@ -9,32 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
-from simserve.cost.timer import Chunk, StepTimer
+from simserve.cost.timer import StepTimer
+from simserve.engine.draft_cost import DraftCost
+from simserve.engine.stretch_plan import Plan, price_cohort, price_forecast
 from simserve.engine.transfers import LayeredLoad, TransferClock
 from simserve.scheduler.batch import Batch, Forecast
-
-
-class DraftCost:
-    """The time that proposing drafts adds to a step (speculative decoding).
-
-    Args:
-        timer: Prices one step of what proposes: the draft model, or EAGLE's one layer and LM head.
-        num_speculative_tokens: Drafts a step, proposed one after the other.
-    """
-
-    def __init__(self, timer: StepTimer, num_speculative_tokens: int) -> None:
-        self._timer = timer
-        self._drafts = num_speculative_tokens
-
-    def batch_ns(self, batch: Batch) -> int:
-        """Return the time to propose drafts for the sequences that sample in a batch."""
-        sampling = sum(entry.samples for entry in batch.entries)
-        if not sampling:
-            return 0
-        context = sum(e.computed_before + e.tokens for e in batch.entries if e.samples)
-        chunks = [Chunk(e.tokens, e.computed_before) for e in batch.entries]
-        first = self._timer.batch_ns(0, 0, 0, chunks, sampling)
-        return first + sum(self._timer.decode_ns(sampling, context, 0, self._drafts - 1))
 
 
 class StageClock:
@@ -153,60 +132,27 @@ class StageClock:
             owed: 1 if so; else, and for the other new steps, the end of one batch after the other in
                 flight lets the next be decided.
         """
-        cohorts, last, last_context = forecast.cohorts, forecast.last_sequences, forecast.last_context
-        if self._is_simple and len(cohorts) == 1:
-            # Without host time a step starts when the one before has ended (or now, if none is in flight).
-            count, context = cohorts[0]
-            decode_ns = self._timers[0].decode_ns
-            if len(forecast.window_tokens) > 1:
-                (durations,) = self._price(forecast, schedules)
-            elif last < 0:
-                durations = decode_ns(count, context, forecast.window_tokens[0], schedules)
-            elif schedules == 1:
-                durations = decode_ns(last, last_context, 0, 1)
-            else:
-                durations = decode_ns(count, context, 0, schedules - 1)
-                durations += decode_ns(last, last_context, 0, 1)
-            begin = ends[-1] if ends else max(now, self._free[0])
-            planned = list(accumulate(durations, initial=begin))
-            if ends:
-                planned[:1] = ends
-                return Plan(planned, [count], last, schedules)
-            plan = Plan(planned, [count], last, schedules)
+        cohorts, last = forecast.cohorts, forecast.last_sequences
+        if not self._is_simple or len(cohorts) > 1:
+            durations_of = price_forecast(self._timers, forecast, schedules)
+            counts = [count for count, _ in cohorts]
+            return self._plan_stages(ends, durations_of, counts, last, schedules, now, owed)
+        # Without host time a step starts when the one before has ended (or now, if none is in flight).
+        timer = self._timers[0]
+        count, context = cohorts[0]
+        if last < 0 and len(forecast.window_tokens) == 1:
+            durations = timer.decode_ns(count, context, forecast.window_tokens[0], schedules)
+        else:
+            durations = price_cohort(timer, forecast, schedules)
+        begin = ends[-1] if ends else max(now, self._free[0])
+        planned = list(accumulate(durations, initial=begin))
+        plan = Plan(planned, [count], last, schedules)
+        if ends:
+            planned[:1] = ends
+        else:
             plan.first_start = begin
             del planned[0]
-            return plan
-        counts = [count for count, _ in cohorts]
-        durations_of = self._price(forecast, schedules)
-        return self._plan_stages(ends, durations_of, counts, last, schedules, now, owed)
-
-    def _price(self, forecast: Forecast, schedules: int) -> list[list[int]]:
-        """Durations of each new step, a list a stage."""
-        cohorts, last, last_context = forecast.cohorts, forecast.last_sequences, forecast.last_context
-        if len(cohorts) > 1:
-            return self._price_in_turns(forecast, schedules)
-        count, context = cohorts[0]
-        plain = schedules - (last >= 0)
-        stages = []
-        for timer in self._timers:
-            durations = _price_decodes(timer, count, context, forecast.window_tokens, plain)
-            if last >= 0:
-                durations = durations + timer.decode_ns(last, last_context, 0, 1)
-            stages.append(durations)
-        return stages
-
-    def _price_in_turns(self, forecast: Forecast, schedules: int) -> list[list[int]]:
-        """Durations of each new step, a list a stage, where several cohorts take turns."""
-        turns = len(forecast.cohorts)
-        stages = []
-        for timer in self._timers:
-            durations = [0] * schedules
-            for turn, (count, context) in enumerate(forecast.cohorts):
-                steps = len(range(turn, schedules, turns))
-                if steps:
-                    durations[turn::turns] = timer.decode_ns(count, context, 0, steps)
-            stages.append(durations)
-        return stages
+        return plan
 
     def _plan_stages(
         self,
@@ -263,69 +209,3 @@ def end_of_layers(begin: int, duration: int, layered: Sequence[LayeredLoad]) -> 
     for landed, layers in layered:
         end = max(end, landed + -(-duration // layers))
     return end
-
-
-def _price_decodes(
-    timer: StepTimer, count: int, context: int, window_tokens: Sequence[int], steps: int
-) -> list[int]:
-    """Return the durations of consecutive decode steps; see `Forecast.window_tokens`.
-
-    While what windows read grows, steps are priced one by one.
-    """
-    growing = min(len(window_tokens) - 1, steps)
-    durations: list[int] = []
-    for step in range(growing):
-        durations += timer.decode_ns(count, context + step * count, window_tokens[step], 1)
-    if steps > growing:
-        durations += timer.decode_ns(
-            count, context + growing * count, window_tokens[growing], steps - growing
-        )
-    return durations
-
-
-class Plan:
-    """Ends of the batches in flight and of a stretch's new steps.
-
-    Attributes:
-        ends: In order; the first ones are those in flight.
-        schedules: How many new steps.
-        counts: Sequences in the new steps, one cohort after the other in turn.
-        last_count: Sequences in the very last one where they are fewer, else -1.
-        starts: Start of each new step; None where it is the end of the step before.
-        first_start: Start of the first new step where no step is before it, else -1.
-        frees: Each new step's time at which every stage is free; None for one stage without host time.
-        reads: Until when each new step's weights hold the path from the host, 0 without such.
-    """
-
-    __slots__ = ("counts", "ends", "first_start", "frees", "last_count", "reads", "schedules", "starts")
-
-    def __init__(self, ends: list[int], counts: list[int], last_count: int, schedules: int) -> None:
-        self.ends = ends
-        self.counts = counts
-        self.last_count = last_count
-        self.schedules = schedules
-        self.first_start = -1
-        self.starts: list[int] | None = None
-        self.frees: list[tuple[int, ...]] | None = None
-        self.reads: list[int] = []
-
-    def drop(self, steps: int, schedules: int) -> None:
-        """Forget ends that have passed and new steps that have been dispatched."""
-        self.ends = self.ends[steps:]
-        self.schedules -= schedules
-        self.first_start = -1
-        if self.starts is not None and self.frees is not None:
-            self.starts = self.starts[schedules:]
-            self.frees = self.frees[schedules:]
-            self.reads = self.reads[schedules:]
-        turn = schedules % len(self.counts)
-        if turn:
-            self.counts = self.counts[turn:] + self.counts[:turn]
-
-    def start_of(self, in_flight: int, step: int) -> int:
-        """Return the start of new step `step`, given how many batches are in flight before them."""
-        if self.starts is not None:
-            return self.starts[step]
-        if self.first_start >= 0 and step == 0:
-            return self.first_start
-        return self.ends[in_flight + step - 1]

@@ -2,32 +2,27 @@
 
 Their experts are shared, so no rank can run a step alone. While any of them has requests, each runs a batch
 of its own or a dummy of one token, and the step lasts as long as the slowest one's (`DPEngineCoreProc` in
-vllm/v1/engine/core.py, vLLM 0.19). A time of work is a wave: it begins with a request, and ends when in a
-step whose number divides by 32 no rank has an unfinished one. A rank that only collects a batch for a while
+vllm/v1/engine/core.py, vLLM 0.19). That is a wave (`wave`). A rank that only collects a batch for a while
 (`wake_at`) has no work yet: the requests are in front of the engine.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 
 from simpy import Environment, Event
 
 from simserve.engine.alarm import Alarm
-from simserve.engine.instance import FIRST_ENGINE_PRIORITY, LONGEST_REACH, SHORTEST_REACH
+from simserve.engine.instance import FIRST_ENGINE_PRIORITY
 from simserve.engine.lockstep_clock import LockstepClock
 from simserve.engine.lockstep_rank import LockstepRank
 from simserve.engine.loop import Ended
+from simserve.engine.stretch import LONGEST_REACH, SHORTEST_REACH
+from simserve.engine.wave import Report, Wave
 from simserve.scheduler.batch import Batch
 from simserve.scheduler.contract import Scheduler
-
-# Ranks agree on whether work is left in every so many steps (`_has_global_unfinished_reqs`).
-_STEPS_BETWEEN_AGREEMENTS = 32
-
-# (rank, waiting, running, wave, step of the wave, time): what a rank tells the front end of its load.
-Report = Callable[[int, int, int, int, int, int], None]
 
 
 class LockstepGroup:
@@ -69,16 +64,11 @@ class LockstepGroup:
             for rank, (scheduler, links) in enumerate(zip_longest(schedulers, clock.links))
         ]
         self._clock = clock
-        self._report = report
+        self._wave = Wave(report, len(schedulers))
         self._reports_early = reports_early
         self._jump = jump and clock.foresees
         self._depth: int = schedulers[0].config.queue_depth
         self._priority = FIRST_ENGINE_PRIORITY + first_index
-        self._told = [(0, 0)] * len(schedulers)
-        # Whether the ranks run at all, in which wave, and how many steps of it they have been told to run.
-        self._is_running = False
-        self._wave = 0
-        self._wave_step = 0
         # Ends of the steps in flight; in a stretch those of its steps follow.
         self._ends: list[int] = []
         # Steps of the stretch: foreseen when it began, foreseen and left, and left until something is to be
@@ -112,7 +102,7 @@ class LockstepGroup:
                 del self._ends[self._depth + passed :]
                 self._wake.silence()
                 self._wake_at(self._ends[passed])
-        elif not self._is_running:
+        elif not self._wave.is_running:
             # The last steps of a wave are still in flight: the next wave need not wait for them.
             self._wake.silence()
             self._wake_at(now)
@@ -131,8 +121,9 @@ class LockstepGroup:
             del self._ends[0]
             for rank in self.ranks:
                 rank.complete(now)
-            self._report_all(now)
-            if self._is_running and self._wave_step % _STEPS_BETWEEN_AGREEMENTS == 0:
+            for rank in self.ranks:
+                self._wave.tell(rank.rank, rank.counts(), now)
+            if self._wave.is_to_agree:
                 self._agree()
         self._run_steps(now)
         if self._ends:
@@ -144,24 +135,22 @@ class LockstepGroup:
 
     def _agree(self) -> None:
         """Go on while any rank has work; else the wave is over."""
-        self._is_running = any(rank.has_work for rank in self.ranks)
-        if not self._is_running:
-            self._wave += 1
-            self._wave_step = 0
+        if not any(rank.has_work for rank in self.ranks):
+            self._wave.end()
             for rank in self.ranks:
                 rank.rest()
 
     def _run_steps(self, now: int) -> None:
         """Dispatch steps while there is room in flight and the wave goes on, or a request begins one."""
         while len(self._ends) < self._depth:
-            if self._is_running:
+            if self._wave.is_running:
                 batches = [self._decide(rank, now) for rank in self.ranks]
             else:
                 batches = self._begin_wave(now)
-                if not self._is_running:
+                if not self._wave.is_running:
                     return
             end = self._clock.dispatch(batches, now)
-            self._wave_step += 1
+            self._wave.step += 1
             self._ends.append(end)
             for rank, batch in zip(self.ranks, batches, strict=True):
                 rank.record(batch, self._clock.start_ns, end)
@@ -173,8 +162,8 @@ class LockstepGroup:
             self._look(rank, now)
         asked = [rank for rank in ranks if rank.has_unfinished]
         batches = [rank.decide(now) for rank in ranks]
-        self._is_running = any(rank.holds_until < 0 for rank in asked)
-        if self._is_running:
+        self._wave.is_running = any(rank.holds_until < 0 for rank in asked)
+        if self._wave.is_running:
             self._due = -1
             for rank, batch in zip(ranks, batches, strict=True):
                 rank.enter(batch)
@@ -203,19 +192,7 @@ class LockstepGroup:
         if rank.has_input:
             rank.take_input(now)
             if self._reports_early:
-                self._report_one(rank, now)
-
-    # -- what the front end is told -------------------------------------------------------------------------
-
-    def _report_all(self, now: int) -> None:
-        for rank in self.ranks:
-            self._report_one(rank, now)
-
-    def _report_one(self, rank: LockstepRank, now: int) -> None:
-        counts = rank.counts()
-        if counts != self._told[rank.rank]:
-            self._told[rank.rank] = counts
-            self._report(rank.rank, *counts, self._wave, self._wave_step, now)
+                self._wave.tell(rank.rank, rank.counts(), now)
 
     # -- stretches ----------------------------------------------------------------------------------------
 
@@ -230,8 +207,8 @@ class LockstepGroup:
         """Wait for the oldest step, or for the end of a stretch in which every rank decodes or idles."""
         self._silent = 0
         # What the last decisions have changed is told with the next completion.
-        told = all(rank.counts() == self._told[rank.rank] for rank in self.ranks)
-        if self._jump and told and self._is_running and len(self._ends) == self._depth:
+        told = self._wave.told == [rank.counts() for rank in self.ranks]
+        if self._jump and told and self._wave.is_running and len(self._ends) == self._depth:
             steps = min(rank.horizon() for rank in self.ranks)
             if steps > 0 and any(rank.has_work for rank in self.ranks):
                 steps = min(steps, self._reach)
@@ -260,7 +237,7 @@ class LockstepGroup:
             if rank.has_unfinished:  # a rank that idles decides nothing
                 rank.scheduler.expire(self._ends[steps - 1])
         self._clock.follow(ends[-1])
-        self._wave_step += steps
+        self._wave.step += steps
         self.stretch_steps += steps
         self._silent -= steps
         self._foreseen -= steps

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 from simserve.cost.lockstep import DUMMY, BatchShape, LockstepTimer
-from simserve.engine.clock import DraftCost, end_of_layers
+from simserve.engine.clock import end_of_layers
+from simserve.engine.draft_cost import DraftCost
 from simserve.engine.transfers import LayeredLoad, TransferClock
 from simserve.scheduler.batch import Batch
 

@@ -6,14 +6,15 @@ dummy. Its log has all of them, so that step k is the same moment on every rank.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 from simserve.cost.lockstep import DUMMY, BatchShape
 from simserve.engine.clock import StageClock
 from simserve.engine.loop import STUCK_TURNS, Ended, EngineLoop
+from simserve.engine.stretch_plan import Plan
+from simserve.engine.stretch_record import advance_recorded
 from simserve.engine.transfers import TransferClock
-from simserve.scheduler.batch import Batch, Forecast, Usage
+from simserve.scheduler.batch import Batch, Forecast
 from simserve.scheduler.contract import Scheduler
 from simserve.workload.request import Request
 
@@ -170,10 +171,6 @@ class LockstepRank(EngineLoop):
             self._record_dummies(1, start_ns, [end_ns])
             return
         self._recorder.record(batch, start_ns, end_ns)
-        if self.trace is not None:
-            tokens = (batch.decodes, batch.prefill_tokens)
-            usage = (batch.used_blocks, self.scheduler.pool.num_free_cached)
-            self.trace.append((batch.step, end_ns, *tokens, *usage, batch.waiting))
 
     def _record_dummies(self, steps: int, start_ns: int, ends_ns: list[int]) -> None:
         scheduler = self.scheduler
@@ -183,8 +180,6 @@ class LockstepRank(EngineLoop):
         running = len(scheduler.running)
         self._recorder.record_decodes(first, steps, start_ns, 0, running, waiting, usage)
         self._recorder.record_ends(ends_ns)
-        if self.trace is not None:
-            self.trace += [(first + i, end, 0, 0, *usage, waiting) for i, end in enumerate(ends_ns)]
 
     def complete(self, now: int) -> None:
         """Take the outputs of the oldest step in flight."""
@@ -219,34 +214,23 @@ class LockstepRank(EngineLoop):
         last = forecast.last_sequences
         return first, BatchShape(last, forecast.last_context, 0, (), last)
 
-    def advance(self, starts_ns: Sequence[int], ends_ns: list[int], *, whole: bool) -> None:
+    def advance(self, starts_ns: list[int], ends_ns: list[int], *, whole: bool) -> None:
         """Pass the first of the foreseen steps at once.
 
         Args:
             starts_ns, ends_ns: When each of them starts and ends.
             whole: Whether they are all that were foreseen.
         """
-        steps, forecast, scheduler = len(ends_ns), self._forecast, self.scheduler
+        steps, forecast = len(ends_ns), self._forecast
         if forecast is None:
-            scheduler.steps += steps
+            self.scheduler.steps += steps
             self._record_dummies(steps, starts_ns[0], ends_ns)
             return
-        first = scheduler.steps
-        thinned = whole and forecast.last_sequences >= 0
-        counts = [forecast.cohorts[0][0]] * (steps - thinned) + [forecast.last_sequences] * thinned
-        usage: list[Usage] | None = None if self.trace is None else []
-        first_usage, last_usage = scheduler.advance(steps, 0, usage)
-        running, waiting = len(scheduler.running), len(scheduler.waiting)
-        plain = steps - thinned
-        record = self._recorder.record_decodes
-        if plain:
-            record(first, plain, starts_ns[0], counts[0], running, waiting, first_usage)
-        if thinned:
-            record(first + plain, 1, starts_ns[plain], counts[-1], running, waiting, last_usage)
+        last = forecast.last_sequences if whole else -1
+        plan = Plan(ends_ns, [forecast.cohorts[0][0]], last, steps)
+        plan.starts = starts_ns
+        advance_recorded(self.scheduler, self._recorder, plan, 0, steps, 0)
         self._recorder.record_ends(ends_ns)
-        if self.trace is not None and usage is not None:
-            rows = zip(ends_ns, counts, usage, strict=True)
-            self.trace += [(first + i, end, n, 0, *held, waiting) for i, (end, n, held) in enumerate(rows)]
 
     def rest(self) -> None:
         """Run no step until the next wave: its first one has a row of its own in the log."""

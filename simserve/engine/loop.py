@@ -58,8 +58,6 @@ class EngineLoop:
     Attributes:
         outstanding: Requests running and waiting.
         log: Its steps.
-        trace: If a list, (step, end, decodes, prefill tokens, used blocks, cached blocks, waiting) of every
-            step is appended: for tests.
     """
 
     def __init__(
@@ -73,7 +71,6 @@ class EngineLoop:
         self.log.fragmentation = getattr(cache, "fragmentation", None)
         self.log.shards = getattr(cache, "shards", None)
         self.log.tiers = getattr(scheduler, "tier_counts", None) or getattr(cache, "tier_counts", None)
-        self.trace: list[tuple[int, ...]] | None = None
         self._recorder = StepRecorder(self.log, scheduler.pool)
         self._clock = clock
         connector = getattr(scheduler, "connector", None)
@@ -109,10 +106,6 @@ class EngineLoop:
                     end = self._clock.dispatch(batch, now)
                     self._ends.append(end)
                     self._recorder.record(batch, self._clock.start_ns, end)
-                    if self.trace is not None:
-                        tokens = (batch.decodes, batch.prefill_tokens)
-                        usage = (batch.used_blocks, scheduler.pool.num_free_cached)
-                        self.trace.append((batch.step, end, *tokens, *usage, batch.waiting))
                     if len(flying) < self._depth:
                         continue
                 elif not self._ends:
@@ -164,6 +157,15 @@ class EngineLoop:
         self._ended(self, sequence, now, reason)
 
     # -- what others may ask --------------------------------------------------------------------------------
+
+    @property
+    def trace(self) -> list[tuple[int, ...]] | None:
+        """Every step, if a list has been set; see `StepRecorder`."""
+        return self._recorder.trace
+
+    @trace.setter
+    def trace(self, trace: list[tuple[int, ...]] | None) -> None:
+        self._recorder.trace = trace
 
     @property
     def engines(self) -> list[EngineLoop]:

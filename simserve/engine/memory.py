@@ -13,6 +13,7 @@ from typing import Any
 from simserve.devices.accelerator import GIB, Accelerator
 from simserve.engine.activations import activation_bytes
 from simserve.engine.kv_groups import KVLayout, kv_layout
+from simserve.engine.memory_plan import MemoryPlan
 from simserve.errors import CapacityError, InputError
 from simserve.model.dtype import dtype_bytes
 from simserve.model.shape import ModelShape
@@ -35,83 +36,6 @@ _GRAPH_BYTES = int(1.3 * MIB)
 _UTILIZATION, _UTILIZATION_WITH_GRAPHS = 0.9, 0.92
 # vLLM captures decode batches up to twice max_num_seqs, 512 at most (CompilationConfig).
 _LARGEST_GRAPH = 512
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryPlan:
-    """Where the memory of the fullest rank goes.
-
-    Attributes:
-        total_bytes: What the accelerator offers.
-        gpu_memory_utilization: Share of it that the engine may use.
-        weight_bytes, activation_bytes, runtime_bytes, graph_bytes: What does not serve KV.
-        kv_bytes: What is left for KV blocks.
-        block_bytes: Bytes of one block on this rank.
-        block_size: Tokens of a block, on all ranks that share a sequence together.
-        num_gpu_blocks: Blocks of the pool, vLLM's null block included.
-        kv_windows: Each KV group's window in tokens, None for full attention.
-        max_model_len: Longest request that is accepted.
-        stage: Index of the pipeline stage that limits the pool.
-        notes: What was reduced or overridden, and why.
-        offloaded_bytes: Weights of this rank that lie in host memory, beyond `weight_bytes`.
-    """
-
-    total_bytes: int
-    gpu_memory_utilization: float
-    weight_bytes: int
-    activation_bytes: int
-    runtime_bytes: int
-    graph_bytes: int
-    kv_bytes: int
-    block_bytes: int
-    block_size: int
-    num_gpu_blocks: int
-    kv_windows: tuple[int | None, ...]
-    max_model_len: int
-    stage: int = 0
-    notes: tuple[str, ...] = ()
-    offloaded_bytes: int = 0
-
-    @property
-    def kv_tokens(self) -> int:
-        """Tokens of the pool, shared by all KV groups; the null block holds none."""
-        return (self.num_gpu_blocks - 1) * self.block_size
-
-    def sizes(self) -> dict[str, int]:
-        """Return the items of `lines` by name, in bytes, and the size of a block of this rank."""
-        return {
-            "total_bytes": self.total_bytes,
-            "left_to_others_bytes": self.total_bytes - int(self.total_bytes * self.gpu_memory_utilization),
-            "weight_bytes": self.weight_bytes,
-            "activation_bytes": self.activation_bytes,
-            "runtime_bytes": self.runtime_bytes,
-            "graph_bytes": self.graph_bytes,
-            "kv_bytes": self.kv_bytes,
-            "block_bytes": self.block_bytes,
-        }
-
-    def lines(self) -> list[tuple[str, int, str]]:
-        """Return (label, bytes, note) for each item of the plan; the deductions are negative."""
-        outside = self.total_bytes - int(self.total_bytes * self.gpu_memory_utilization)
-        weights = "of one rank, with the table of RoPE"
-        if self.offloaded_bytes:
-            weights += f"; {self.offloaded_bytes / GIB:.1f} GiB more in host memory"
-        blocks = (
-            f"{self.num_gpu_blocks:,} blocks of {self.block_size} tokens, {self.block_bytes:,} bytes each"
-        )
-        return [
-            ("memory of one GPU", self.total_bytes, f"pipeline stage {self.stage}"),
-            ("left to others", -outside, f"gpu_memory_utilization {self.gpu_memory_utilization:g}"),
-            ("weights", -self.weight_bytes, weights),
-            ("activations", -self.activation_bytes, "peak at max_num_batched_tokens"),
-            ("runtime", -self.runtime_bytes, "libraries, buffers, collectives"),
-            (
-                "CUDA graphs",
-                -self.graph_bytes,
-                "" if self.graph_bytes else "outside the share in this version",
-            ),
-            ("KV cache", self.kv_bytes, blocks),
-        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,42 +112,14 @@ def _plan_stage(
     stage: Stage,
 ) -> tuple[MemoryPlan, KVLayout]:
     """Plan one stage; `max_model_len` is not resolved yet."""
-    tp = request.tensor_parallel_size
-    version = _numbers(request.version)
-    sharing: dict[str, Any] = {
-        "tensor_parallel_size": tp,
-        "data_parallel_size": request.data_parallel_size,
-        "dtype": request.dtype,
-        "quantization": request.quantization,
-    }
-    offloaded = 0
-    if request.cpu_offload_gb:
-        layers = stage_weight_bytes(shape, stage, layers_only=True, **sharing)
-        offloaded = min(int(request.cpu_offload_gb * GIB), layers)
-    weights = stage_weight_bytes(shape, stage, **sharing) - offloaded
-    # RoPE's table of cosines and sines stands beside the weights (vLLM's RotaryEmbedding).
-    weights += int(shape.max_position_embeddings * shape.rope_dim * dtype_bytes(request.dtype or shape.dtype))
+    weights, offloaded = _weight_bytes(shape, request, draft, stage)
     layout = kv_layout(shape, stage, _kv_dtype(shape, request), request)
     if draft is not None:
         whole = split_stages(draft.num_layers, 1)[0]
-        weights += stage_weight_bytes(draft, whole, tensor_parallel_size=tp)
         layout = layout.with_draft(kv_layout(draft, whole, _kv_dtype(draft, request), request))
-    activations = activation_bytes(
-        shape,
-        stage,
-        max_num_batched_tokens=request.max_num_batched_tokens,
-        max_num_seqs=request.max_num_seqs,
-        tensor_parallel_size=tp,
-        data_parallel_size=request.data_parallel_size,
-        enable_expert_parallel=request.enable_expert_parallel,
-        dtype=request.dtype,
-        version=version,
-    )
-    ranks = tp * request.pipeline_parallel_size * request.data_parallel_size
+    activations, graphs = _activation_bytes(shape, request, stage), _graph_bytes(request)
+    ranks = request.tensor_parallel_size * request.pipeline_parallel_size * request.data_parallel_size
     runtime = _RUNTIME_BYTES + (_COLLECTIVE_BYTES if ranks > 1 else 0)
-    graphs = 0 if request.enforce_eager or version < _GRAPHS_SET_ASIDE else _graph_bytes(request)
-    if request.activations_outside:
-        activations = graphs = 0
     utilization = request.gpu_memory_utilization or default_utilization(request.version)
     budget = int(accelerator.memory_bytes * utilization)
     kv_bytes = budget - weights - activations - runtime - graphs
@@ -240,6 +136,47 @@ def _plan_stage(
         layout.block_bytes, layout.block_size, blocks, layout.windows, 0, index, (), offloaded,
     )  # fmt: skip
     return plan, layout
+
+
+def _weight_bytes(
+    shape: ModelShape, request: MemoryRequest, draft: ModelShape | None, stage: Stage
+) -> tuple[int, int]:
+    """Return the bytes of a rank's weights on the GPU, and of those in host memory."""
+    tp = request.tensor_parallel_size
+    sharing: dict[str, Any] = {
+        "tensor_parallel_size": tp,
+        "data_parallel_size": request.data_parallel_size,
+        "dtype": request.dtype,
+        "quantization": request.quantization,
+    }
+    offloaded = 0
+    if request.cpu_offload_gb:
+        layers = stage_weight_bytes(shape, stage, layers_only=True, **sharing)
+        offloaded = min(int(request.cpu_offload_gb * GIB), layers)
+    weights = stage_weight_bytes(shape, stage, **sharing) - offloaded
+    # RoPE's table of cosines and sines stands beside the weights (vLLM's RotaryEmbedding).
+    weights += int(shape.max_position_embeddings * shape.rope_dim * dtype_bytes(request.dtype or shape.dtype))
+    if draft is not None:
+        whole = split_stages(draft.num_layers, 1)[0]
+        weights += stage_weight_bytes(draft, whole, tensor_parallel_size=tp)
+    return weights, offloaded
+
+
+def _activation_bytes(shape: ModelShape, request: MemoryRequest, stage: Stage) -> int:
+    """Return the activation peak that the engine sets aside."""
+    if request.activations_outside:
+        return 0
+    return activation_bytes(
+        shape,
+        stage,
+        max_num_batched_tokens=request.max_num_batched_tokens,
+        max_num_seqs=request.max_num_seqs,
+        tensor_parallel_size=request.tensor_parallel_size,
+        data_parallel_size=request.data_parallel_size,
+        enable_expert_parallel=request.enable_expert_parallel,
+        dtype=request.dtype,
+        version=_numbers(request.version),
+    )
 
 
 def _resolve_length(
@@ -281,6 +218,9 @@ def _kv_dtype(shape: ModelShape, request: MemoryRequest) -> str:
 
 def _graph_bytes(request: MemoryRequest) -> int:
     """Bytes set aside for CUDA graphs: sizes 1, 2, 4, by 8 to 256 and by 16 above, piecewise and full."""
+    sets_aside = _numbers(request.version) >= _GRAPHS_SET_ASIDE and not request.activations_outside
+    if request.enforce_eager or not sets_aside:
+        return 0
     largest = min(2 * request.max_num_seqs, _LARGEST_GRAPH)
     sizes: list[int] = [1, 2, 4, *range(8, 256, 8), *range(256, _LARGEST_GRAPH + 1, 16)]
     piecewise = sum(size <= largest for size in sizes)

@@ -28,6 +28,8 @@ class StepRecorder:
         decodes, waiting: Of the open row if it is one of decode steps (else decodes is -1): steps with the
             same may join it.
         steps: Steps of the open row.
+        trace: If a list, (step, end, decodes, prefill tokens, used blocks, cached blocks, waiting) of every
+            step is appended: for tests. Decode steps must then be recorded one by one.
     """
 
     def __init__(self, log: StepLog, pool: Units) -> None:
@@ -42,11 +44,17 @@ class StepRecorder:
         self.steps = 0
         self.decodes = -1
         self.waiting = -1
+        self.trace: list[tuple[int, ...]] | None = None
+        # Of the trace: what is known of steps whose ends come next, without these.
+        self._unended: list[tuple[int, ...]] = []
 
     def record(self, batch: Batch, start_ns: int, end_ns: int) -> None:
         """Append one dispatched step, before another schedule is made."""
         self._ends.append(end_ns)
         decodes, waiting = batch.decodes, batch.waiting
+        if self.trace is not None:
+            usage = (batch.used_blocks, self._pool.num_free_cached)
+            self.trace.append((batch.step, end_ns, decodes, batch.prefill_tokens, *usage, waiting))
         if decodes == self.decodes and waiting == self.waiting and not batch.chunks:
             self.steps += 1
             return
@@ -58,6 +66,10 @@ class StepRecorder:
     def record_ends(self, ends_ns: list[int]) -> None:
         """Append the ends of the next steps."""
         self._ends += ends_ns
+        if self.trace is not None:
+            for (step, *content), end in zip(self._unended, ends_ns, strict=True):
+                self.trace.append((step, end, *content))
+            self._unended.clear()
         if len(self._ends) >= _ENDS_KEPT:
             self._move_ends()
 
@@ -65,6 +77,8 @@ class StepRecorder:
         self, step: int, steps: int, start_ns: int, decodes: int, running: int, waiting: int, usage: Usage
     ) -> None:
         """Append `steps` equal decode steps; their ends are appended by the caller."""
+        if self.trace is not None:
+            self._unended += [(step + index, decodes, 0, *usage, waiting) for index in range(steps)]
         if decodes == self.decodes and waiting == self.waiting:
             self.steps += steps
             return

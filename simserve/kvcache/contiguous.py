@@ -14,9 +14,9 @@ from simserve.kvcache.buddy import BuddyAllocator
 from simserve.kvcache.fragmentation import FragmentationLog
 from simserve.kvcache.holes import BestFitAllocator, FirstFitAllocator
 from simserve.kvcache.occupancy import Occupancy
-from simserve.kvcache.paged import Hits, Table
 from simserve.kvcache.pool import KVPool
 from simserve.kvcache.reservation import Reservation
+from simserve.kvcache.run import Hits, Table
 from simserve.kvcache.unshared import Holder, UnsharedCache
 
 ALLOCATORS: dict[str, Callable[[int], Allocator]] = {

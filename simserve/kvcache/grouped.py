@@ -1,9 +1,7 @@
-"""vLLM's KV-cache manager by block ids: one block table a KV group, one free queue.
+"""vLLM's KV-cache manager by block ids: one block table a KV group (`block_group`), one free queue.
 
-Groups take from the queue in their order; keys are (group, chain of tokens). A window group releases the
-blocks wholly outside its window and leaves the null block 0 in their place. Rule 16 of vLLM 0.19.0's logs.
-It serves models with windows, and decision logs of any model; `paged` does the same for one group of
-full-attention layers, faster.
+Groups take from the queue in their order. Rule 16 of vLLM 0.19.0's logs. It serves models with windows, and
+decision logs of any model; `paged` does the same for one group of full-attention layers, faster.
 """
 
 from __future__ import annotations
@@ -12,11 +10,11 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from simserve.kvcache.block_group import BlockGroup
 from simserve.kvcache.block_pool import BlockPool
 from simserve.kvcache.prefix_keys import block_keys, stream_at, token_segments
 from simserve.workload.request import Request
 
-NULL_BLOCK = 0
 GroupHits = list[list[int]]
 
 
@@ -57,7 +55,10 @@ class GroupedCache:
         self.block_size = block_size
         self.windows = tuple(windows)
         self.enable_prefix_caching = enable_prefix_caching
-        self._drop_last_hit = drop_last_hit
+        self._groups = [
+            BlockGroup(pool, index, window, block_size, drop_last_hit=drop_last_hit)
+            for index, window in enumerate(windows)
+        ]
         self._tables: dict[int, list[list[int]]] = {}
         self._published: dict[int, list[int]] = {}
 
@@ -80,22 +81,13 @@ class GroupedCache:
                 if self.windows[group] is None and hits[group]:
                     length = min(length, len(hits[group]))
                 else:
-                    hits[group] = self._find(group, keys, length)
+                    hits[group] = self._groups[group].find(keys, length)
                     length = len(hits[group])
             if length >= before or len(self.windows) <= 2:
                 break
         for group in order:
             del hits[group][length:]
         return hits, length * self.block_size
-
-    def _fits(self, table: Table, hits: GroupHits, tokens: int) -> bool:
-        """Return whether `tokens` tokens of a sequence would fit beside its hits in every group."""
-        hit_tokens = max(map(len, hits), default=0) * self.block_size
-        need = sum(
-            self._count_needed(table, group, hits[group], hit_tokens, tokens)
-            for group in range(len(self.windows))
-        )
-        return need <= self.pool.num_free
 
     def admit(
         self,
@@ -107,20 +99,20 @@ class GroupedCache:
         publish: bool = True,
     ) -> bool:
         """Give a sequence without blocks its hits and its first tokens; see `PagedCache.admit`."""
-        if not self._fits(table, hits, max(tokens, room_for)):
+        held_tokens = max(map(len, hits), default=0) * self.block_size
+        room = max(tokens, room_for)
+        needs = [
+            group.count_needed(found, held_tokens, room)
+            for group, found in zip(self._groups, hits, strict=True)
+        ]
+        if sum(needs) > self.pool.num_free:
             return False
         request_id = table.request.id
+        tables = self._tables[request_id] = [[] for _ in self._groups]
         if hit_tokens:
-            self._published[request_id] = [0] * len(self.windows)
-        tables = self._tables[request_id] = [[] for _ in self.windows]
-        for group, group_hits in enumerate(hits):
-            if not hit_tokens:
-                break
-            skip = self._skipped_blocks(group, hit_tokens)
-            kept = group_hits[skip:]
-            self.pool.touch(block for block in kept if block != NULL_BLOCK)
-            tables[group] = [NULL_BLOCK] * skip + kept
-            self._published[request_id][group] = len(tables[group])
+            for index, group in enumerate(self._groups):
+                tables[index] = group.hold(hits[index], hit_tokens)
+            self._published[request_id] = [len(blocks) for blocks in tables]
         self._extend(tables, tokens)
         if publish:
             self.publish(table, tokens)
@@ -133,8 +125,8 @@ class GroupedCache:
     def grow(self, table: Table, computed_tokens: int, tokens: int) -> bool:
         """Release what left the windows, then extend every group to `tokens` tokens; False if it cannot."""
         tables = self._tables[table.request.id]
-        for group, blocks in enumerate(tables):
-            self._release_outside(group, blocks, computed_tokens)
+        for group, blocks in zip(self._groups, tables, strict=True):
+            group.release_outside(blocks, computed_tokens)
         need = sum(max(0, -(-tokens // self.block_size) - len(blocks)) for blocks in tables)
         if need > self.pool.num_free:
             return False
@@ -148,10 +140,10 @@ class GroupedCache:
         keys = self._keys(table)
         request_id = table.request.id
         published = self._published.setdefault(request_id, [0] * len(self.windows))
-        for group, blocks in enumerate(self._tables[request_id]):
-            fresh = [i for i in range(published[group], full) if blocks[i] != NULL_BLOCK]
-            self.pool.publish([blocks[i] for i in fresh], [_group_key(group, keys[i]) for i in fresh])
-            published[group] = max(published[group], full)
+        for index, blocks in enumerate(self._tables[request_id]):
+            if published[index] < full:
+                self._groups[index].publish(blocks, keys, range(published[index], full))
+                published[index] = full
 
     def await_hit(self, table: Table, hits: GroupHits) -> None:
         """Watch for nothing in particular: any change may matter here."""
@@ -165,8 +157,8 @@ class GroupedCache:
     def release(self, table: Table) -> None:
         """Return all blocks, group by group, the last first."""
         request_id = table.request.id
-        for blocks in self._tables.pop(request_id, []):
-            self.pool.release(block for block in reversed(blocks) if block != NULL_BLOCK)
+        for group, blocks in zip(self._groups, self._tables.pop(request_id, ()), strict=False):
+            group.release(blocks)
         self._published.pop(request_id, None)
 
     def evict_all(self, table: Table) -> None:
@@ -205,54 +197,6 @@ class GroupedCache:
 
     # -- inside ----------------------------------------------------------------------------------------
 
-    def _find(self, group: int, keys: list[int], length: int) -> list[int]:
-        get = self.pool.get
-        window = self.windows[group]
-        hits: list[int] = []
-        if window is None:
-            for key in keys[:length]:
-                block = get(_group_key(group, key))
-                if block is None:
-                    break
-                hits.append(block)
-        else:
-            run_needed = -(-(window - 1) // self.block_size) + self._drop_last_hit
-            hits = [NULL_BLOCK] * length
-            run = 0
-            for i in range(length - 1, -1, -1):
-                block = get(_group_key(group, keys[i]))
-                if block is None:
-                    run = 0
-                    continue
-                hits[i] = block
-                run += 1
-                if run >= run_needed:
-                    del hits[i + run :]
-                    break
-            else:
-                del hits[run:]
-        if self._drop_last_hit and hits:
-            hits.pop()
-        return hits
-
-    def _count_needed(self, table: Table, group: int, hits: list[int], hit_tokens: int, tokens: int) -> int:
-        skip = self._skipped_blocks(group, hit_tokens)
-        fresh = max(-(-tokens // self.block_size) - max(skip, len(hits)), 0)
-        return fresh + self.pool.count_idle(block for block in hits[skip:] if block != NULL_BLOCK)
-
-    def _skipped_blocks(self, group: int, computed_tokens: int) -> int:
-        window = self.windows[group]
-        return 0 if window is None else max(0, computed_tokens - window + 1) // self.block_size
-
-    def _release_outside(self, group: int, blocks: list[int], computed_tokens: int) -> None:
-        outside = []
-        for i in range(min(self._skipped_blocks(group, computed_tokens), len(blocks)) - 1, -1, -1):
-            if blocks[i] == NULL_BLOCK:
-                break
-            outside.append(blocks[i])
-            blocks[i] = NULL_BLOCK
-        self.pool.release(outside)
-
     def _extend(self, tables: list[list[int]], tokens: int) -> bool:
         for blocks in tables:
             need = -(-tokens // self.block_size) - len(blocks)
@@ -266,7 +210,3 @@ class GroupedCache:
             full = (request.prompt_tokens + request.max_tokens) // self.block_size
             table.keys = block_keys(token_segments(request), self.block_size, full)
         return table.keys
-
-
-def _group_key(group: int, key: int) -> int:
-    return key + (group << 64)

@@ -9,46 +9,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
 
 from simserve.kvcache.pool import UNKEYED
 from simserve.kvcache.prefix_keys import Span, key_spans, stream_at, token_segments
-from simserve.kvcache.run_pool import Run, RunPool
-from simserve.workload.request import Request
-
-
-class Hits(NamedTuple):
-    """What a lookup found: runs, how many leading blocks of each, and of all."""
-
-    runs: list[Run]
-    sizes: list[int]
-    blocks: int
-
-
-# For requests that share nothing; nobody mutates it.
-NO_HITS = Hits([], [], 0)
-
-
-class Table(Protocol):
-    """What a sequence keeps for the cache; only the cache mutates it.
-
-    Attributes:
-        runs, sizes: Runs of its leading blocks, which others may share, and how many blocks of each it holds.
-        tracked: Blocks in those runs.
-        private: Blocks after those.
-        shared_limit: How many leading blocks may be shared with another request.
-        key_spans: Keys of its blocks, None until they have been asked for.
-        published: How many leading full blocks are in the cache.
-    """
-
-    request: Request
-    runs: list[Run]
-    sizes: list[int]
-    tracked: int
-    private: int
-    shared_limit: int
-    key_spans: list[Span] | None
-    published: int
+from simserve.kvcache.run import Hits, Run, Table
+from simserve.kvcache.run_pool import RunPool
 
 
 class PagedCache:

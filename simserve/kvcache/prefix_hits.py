@@ -18,7 +18,8 @@ from simserve.kvcache.paged import PagedCache
 from simserve.kvcache.prefix_keys import Span, block_keys, token_segments
 from simserve.kvcache.radix_node import RadixNode, path_segments
 from simserve.kvcache.radix_pages import RadixPages
-from simserve.kvcache.run_pool import Run, RunPool
+from simserve.kvcache.run import Run
+from simserve.kvcache.run_pool import RunPool
 from simserve.kvcache.tiers import TierStack
 from simserve.workload.request import Request
 

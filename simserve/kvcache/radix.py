@@ -122,7 +122,7 @@ class RadixCache(RadixTree):
         """Protect the path to a node from eviction; return how many tokens left the evictable ones."""
         protected = 0
         while node.parent is not None:
-            if not node.locks:
+            if not node.locks and node.on_device:
                 protected += node.length
             node.locks += 1
             node = node.parent
@@ -137,18 +137,18 @@ class RadixCache(RadixTree):
             IntegrityError: If the node is not locked.
         """
         freed = 0
-        leaf = node
         while node.parent is not None:
             if not node.locks:
                 raise IntegrityError(f"{node} is unlocked more often than it was locked")
             node.locks -= 1
             if not node.locks:
-                freed += node.length
+                if node.on_device:
+                    freed += node.length
+                if node.evictable:
+                    self._eviction.offer(node)
             node = node.parent
         self.evictable_tokens += freed
         self.protected_tokens -= freed
-        if leaf.evictable:
-            self._eviction.offer(leaf)
         return freed
 
     def evict(self, tokens: int) -> int:

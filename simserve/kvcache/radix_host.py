@@ -11,12 +11,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple, cast
 
-from simserve.errors import IntegrityError
-from simserve.kvcache.eviction import EvictionPolicy
 from simserve.kvcache.radix_host_copies import HostCopies
 from simserve.kvcache.radix_host_node import HostedNode, nodes_below, path_to
 from simserve.kvcache.radix_node import RadixNode
-from simserve.kvcache.tier import WriteMode
 from simserve.workload.request import Segment
 
 
@@ -48,18 +45,6 @@ class HostedRadixCache(HostCopies):
 
     `evictable_tokens` and `protected_tokens` count what the device holds.
     """
-
-    def __init__(
-        self,
-        page_size: int,
-        eviction: EvictionPolicy,
-        host_eviction: EvictionPolicy,
-        host_capacity: int,
-        write: WriteMode = "through",
-        *,
-        disable: bool = False,
-    ) -> None:
-        super().__init__(page_size, eviction, host_eviction, host_capacity, write, disable=disable)
 
     # -- looking up and entering --------------------------------------------------------------------------
 
@@ -168,41 +153,6 @@ class HostedRadixCache(HostCopies):
             if node.evictable:
                 self._eviction.offer(node)
         return place
-
-    # -- locks and loads ----------------------------------------------------------------------------------
-
-    def lock(self, node: RadixNode) -> int:
-        """Protect the path to a node on both sides; return how many tokens left the evictable ones."""
-        protected = 0
-        for passed in path_to(cast("HostedNode", node)):
-            if passed.on_device and not passed.locks:
-                protected += passed.length
-            passed.locks += 1
-        self.evictable_tokens -= protected
-        self.protected_tokens += protected
-        return protected
-
-    def unlock(self, node: RadixNode) -> int:
-        """Take back one `lock` of a node; return how many tokens have become evictable.
-
-        Raises:
-            IntegrityError: If the node is not locked.
-        """
-        freed = 0
-        passed = cast("HostedNode", node)
-        while passed.parent is not None:
-            if not passed.locks:
-                raise IntegrityError(f"{passed} is unlocked more often than it was locked")
-            passed.locks -= 1
-            if not passed.locks:
-                if passed.on_device:
-                    freed += passed.length
-                if passed.evictable:
-                    self._eviction.offer(passed)
-            passed = passed.parent
-        self.evictable_tokens += freed
-        self.protected_tokens -= freed
-        return freed
 
     def load_back(self, node: HostedNode) -> None:
         """Put what the host alone has of a locked path on the device, whose room has been taken."""

@@ -37,9 +37,9 @@ class HostCopies(RadixCache):
         eviction: EvictionPolicy,
         host_eviction: EvictionPolicy,
         host_capacity: int,
-        write: WriteMode,
+        write: WriteMode = "through",
         *,
-        disable: bool,
+        disable: bool = False,
     ) -> None:
         super().__init__(page_size, HostedEviction(eviction, host_eviction), disable=disable)
         self.write: WriteMode = write

@@ -32,6 +32,7 @@ class RadixNode:
         hits: Insertions that went through it and counted.
         priority: Greatest priority of those.
         queued, mark: What the eviction policy keeps with it.
+        on_device: Whether its KV entries are on the GPU; all are, unless there is host memory behind it.
     """
 
     __slots__ = (
@@ -50,6 +51,8 @@ class RadixNode:
         "queued",
         "reach",
     )
+
+    on_device = True
 
     def __init__(
         self, parent: RadixNode | None, place: Hashable, key: list[Segment], length: int, tick: int

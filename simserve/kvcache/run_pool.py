@@ -1,10 +1,8 @@
 """vLLM's block pool by runs: the decisions of `block_pool`, at a cost per run of blocks instead of per block.
 
-Blocks that were filled one after the other and are held by the same requests share their fate: they are
-released together, the last first, and taken again in that order. So a run is a key, a size and its place
-in the free queue, and its blocks need no ids: who has which decides nothing. A run is split where a
-request hits only its head. Blocks that nobody can hit (without a hash yet, or with tokens that no other
-request has) form runs without a key.
+A run is a key, a size and its place in the free queue, and its blocks need no ids: who has which decides
+nothing. It is split where a request hits only its head. Blocks that nobody can hit (without a hash yet, or
+with tokens that no other request has) form runs without a key.
 """
 
 from __future__ import annotations
@@ -13,30 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from simserve.errors import IntegrityError
 from simserve.kvcache.pool import UNKEYED, KVPool
-
-
-class Run:
-    """Blocks in token order; the keys of block i is `key + i * block_size` (see `prefix_keys`).
-
-    Attributes:
-        key: Key of the first block, or `UNKEYED`.
-        size: Blocks. Of a free run the last are taken first.
-        hashed: Of a run without a key: blocks with a hash; the others are taken first.
-        references: Tables that hold it; 0: it lies in the free queue.
-        rest: The run that was split off its end, while those who held both may still hold it.
-        before, after: Neighbours in the free queue, None outside of it: a taken run keeps nothing alive.
-    """
-
-    __slots__ = ("after", "before", "hashed", "key", "references", "rest", "size")
-
-    def __init__(self, key: int, size: int) -> None:
-        self.key = key
-        self.size = size
-        self.hashed = 0
-        self.references = 0
-        self.rest: Run | None = None
-        self.before: Run | None = None
-        self.after: Run | None = None
+from simserve.kvcache.run import Run
 
 
 class RunPool(KVPool):
@@ -53,7 +28,7 @@ class RunPool(KVPool):
         # A ring: the queue's front is `after` this one, its end `before`.
         self._queue = queue = Run(UNKEYED, 0)
         queue.before = queue.after = queue
-        self._append(Run(UNKEYED, num_blocks - 1))
+        Run(UNKEYED, num_blocks - 1).link_before(queue)
         # First key of a run -> the run, or the runs of the same content in the order of publishing ("twins",
         # always of one size). A lookup returns the first.
         self._cached: dict[int, Run | list[Run]] = {}
@@ -81,7 +56,7 @@ class RunPool(KVPool):
                     run.hashed = size
                 return
             count -= size
-            self._unlink(run)
+            run.unlink()
             if run.key != UNKEYED:
                 self.num_free_cached -= size
                 self._forget(run)
@@ -94,14 +69,14 @@ class RunPool(KVPool):
         run.hashed = hashed
         self.num_free += count
         self.num_free_cached += hashed
-        self._append(run)
+        run.link_before(self._queue)
 
     def release(self, runs: list[Run], sizes: list[int]) -> None:
         """Give up a table's runs, the last first; those that nobody holds any more join the queue's end."""
         for index in range(len(runs) - 1, -1, -1):
             run = runs[index]
             if run.size != sizes[index]:
-                for part in reversed(_parts(run, sizes[index])):
+                for part in reversed(run.parts(sizes[index])):
                     self._drop(part)
             else:
                 self._drop(run)
@@ -112,7 +87,7 @@ class RunPool(KVPool):
             run.rest = None
             self.num_free += run.size
             self.num_free_cached += run.size
-            self._append(run)
+            run.link_before(self._queue)
 
     def hold(self, runs: list[Run], sizes: list[int]) -> None:
         """Add a reference to the first blocks of hit runs, as many of each as `sizes` says."""
@@ -120,7 +95,7 @@ class RunPool(KVPool):
             if run.size > size:
                 self._split(run, size)
             if not run.references:
-                self._unlink(run)
+                run.unlink()
                 self.num_free -= size
                 self.num_free_cached -= size
             run.references += 1
@@ -204,7 +179,7 @@ class RunPool(KVPool):
                 tail.rest = head.rest
                 head.rest = tail
             else:
-                self._link(tail, head)
+                tail.link_before(head)
             tails.append(tail)
         if len(tails) > 1:
             self._cached[key] = tails
@@ -222,28 +197,6 @@ class RunPool(KVPool):
                 self._twins -= 1
         else:
             del self._cached[run.key]
-
-    # -- links --------------------------------------------------------------------------------------------
-
-    def _append(self, run: Run) -> None:
-        self._link(run, self._queue)
-
-    def _link(self, run: Run, after: Run) -> None:
-        """Put a run before another one in the queue."""
-        before = after.before
-        assert before is not None
-        run.before = before
-        run.after = after
-        before.after = run
-        after.before = run
-
-    def _unlink(self, run: Run) -> None:
-        before, after = run.before, run.after
-        assert before is not None
-        assert after is not None
-        before.after = after
-        after.before = before
-        run.before = run.after = None
 
     # -- what logs and checks ask for ---------------------------------------------------------------------
 
@@ -273,7 +226,7 @@ class RunPool(KVPool):
         counts: dict[Run, int] = {}
         for runs, sizes in owned:
             for run, size in zip(runs, sizes, strict=True):
-                for part in _parts(run, size):
+                for part in run.parts(size):
                     counts[part] = counts.get(part, 0) + 1
         if any(run.references != count for run, count in counts.items()):
             raise IntegrityError("references of a run differ from the tables that hold it")
@@ -295,15 +248,3 @@ class RunPool(KVPool):
             raise IntegrityError("runs of one key differ in size")
         if sum(len(entry) > 1 for entry in entries.values()) != self._twins:
             raise IntegrityError("keys with several runs do not add up")
-
-
-def _parts(run: Run, size: int) -> list[Run]:
-    """Return the runs into which one that was held with `size` blocks has been split."""
-    parts = []
-    part: Run | None = run
-    while size > 0:
-        assert part is not None, "a run was split by more than it had"
-        parts.append(part)
-        size -= part.size
-        part = part.rest
-    return parts

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from simserve.errors import InputError, IntegrityError, nearest
-from simserve.kvcache.paged import Hits, Table
 from simserve.kvcache.pool import KVPool
+from simserve.kvcache.run import Hits, Table
 from simserve.kvcache.shard_log import ShardLog
 from simserve.kvcache.unshared import Holder, UnsharedCache
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from simserve.kvcache.prefix_keys import block_keys, token_segments
+from simserve.kvcache.chunk_keys import ChunkKeys
+from simserve.kvcache.prefix_keys import block_keys
 from simserve.kvcache.radix_node import RadixNode, path_segments
 from simserve.kvcache.radix_pages import RadixPages
 from simserve.kvcache.tier import TierCounts
-from simserve.kvcache.tiers import Move, Stretch, TierStack, Traffic
+from simserve.kvcache.tier_moves import Move
+from simserve.kvcache.tiers import Stretch, TierStack, Traffic
 from simserve.workload.request import Request
 
 # (history, tokens) -> seconds of a prefill of so many tokens behind so many.
@@ -80,18 +82,15 @@ class TieredCache:
         self.traffic: Traffic | None = None
         # What has begun to move.
         self._moves: list[Move] = []
-        # Chunks of a request on the GPU that the tiers have been told of, by its id.
-        self._published: dict[int, int] = {}
-        # Keys of the request that was asked about last, and of those on the GPU.
-        self._asked: tuple[int, list[int]] = (-1, [])
-        self._keys: dict[int, list[int]] = {}
+        # Of the requests on the GPU.
+        self._chunks = ChunkKeys(stack.chunk_tokens)
         if isinstance(cache, RadixPages):
             cache.tree.on_evict = self._drop
 
     @property
     def tier_counts(self) -> Mapping[str, TierCounts]:
         """What each tier was asked and has moved, by its name."""
-        return {tier.spec.name: tier.counts for tier in self.stack.tiers}
+        return self.stack.counts
 
     def take_moves(self) -> list[Move]:
         """Return what has begun to move since the last call."""
@@ -152,7 +151,7 @@ class TieredCache:
             return bool(self.gpu.admit(table, hits, hit_tokens, tokens, room_for))
         if not self.gpu.admit(table, hits.on_gpu, hits.gpu_tokens, tokens, room_for):
             return False
-        self._keys[table.request.id] = self._chunk_keys(table.request)
+        self._chunks.keep(table.request)
         self._moves += self.stack.fetch(hits.keys, hits.found, hits.chosen, hits.skip)
         return True
 
@@ -174,12 +173,12 @@ class TieredCache:
         """Store what the tiers do not know yet, and give up the table."""
         self._store(table, table.computed)
         self.gpu.release(table)
-        self._forget(table)
+        self._chunks.forget(table.request)
 
     def evict_all(self, table: Table) -> None:
         """Give up the table of a preempted sequence."""
         self.gpu.evict_all(table)
-        self._forget(table)
+        self._chunks.forget(table.request)
 
     def await_hit(self, table: Table, hits: TieredHits) -> None:
         """Watch for what would be hit next on the GPU."""
@@ -200,27 +199,12 @@ class TieredCache:
     def _lookup_keys(self, request: Request, known_tokens: int) -> list[int]:
         """Return the chunks that may be found: another request may have them, and one token always misses."""
         tokens = min(known_tokens - 1, request.shared_tokens)
-        return self._chunk_keys(request)[: tokens // self.stack.chunk_tokens]
-
-    def _chunk_keys(self, request: Request) -> list[int]:
-        keys = self._keys.get(request.id)
-        if keys is None:
-            if self._asked[0] != request.id:
-                chunks = (request.prompt_tokens + request.max_tokens) // self.stack.chunk_tokens
-                self._asked = request.id, block_keys(token_segments(request), self.stack.chunk_tokens, chunks)
-            keys = self._asked[1]
-        return keys
+        return self._chunks.of(request)[: tokens // self.stack.chunk_tokens]
 
     def _store(self, table: Table, tokens: int) -> None:
-        done = self._published.get(table.request.id, 0)
-        full = tokens // self.stack.chunk_tokens
-        if full > done:
-            self._published[table.request.id] = full
-            self._moves += self.stack.publish(self._chunk_keys(table.request)[done:full])
-
-    def _forget(self, table: Table) -> None:
-        self._keys.pop(table.request.id, None)
-        self._published.pop(table.request.id, None)
+        keys = self._chunks.offer(table.request, tokens)
+        if keys:
+            self._moves += self.stack.publish(keys)
 
     def _drop(self, node: RadixNode) -> None:
         """Let the tiers take over what the GPU's tree drops."""

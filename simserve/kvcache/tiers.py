@@ -9,30 +9,12 @@ those of SGLang's HiCache (`write_through`, `write_back`; `write_through_selecti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from simserve.errors import IntegrityError
-from simserve.kvcache.tier import Tier, TierSpec
-
-# What lies above the first tier, in the words of a `Move`.
-GPU = "gpu"
-
-
-class Move(NamedTuple):
-    """Bytes on their way from one tier to another (`GPU` is one).
-
-    Attributes:
-        source, target, size_bytes: What moves where.
-        ticket: Its number; -1: none waits for it.
-        after: Numbers of the moves that wrote what it reads.
-    """
-
-    source: str
-    target: str
-    size_bytes: int
-    ticket: int = -1
-    after: tuple[int, ...] = ()
+from simserve.kvcache.tier import Tier, TierCounts, TierSpec
+from simserve.kvcache.tier_moves import GPU, Move, MoveCounter
 
 
 class Traffic(Protocol):
@@ -66,9 +48,12 @@ class TierStack:
         self.chunk_tokens = chunk_tokens
         self.chunk_bytes = chunk_tokens * bytes_per_token
         self.tiers = [Tier(spec, self.chunk_bytes) for spec in specs]
-        # Of the call under way: by (source, target) bytes, number, and numbers of what has to land before.
-        self._moved: dict[tuple[str, str], tuple[int, int, dict[int, None]]] = {}
-        self._tickets = 0
+        self._moves = MoveCounter()
+
+    @property
+    def counts(self) -> Mapping[str, TierCounts]:
+        """What each tier was asked and has moved, by its name."""
+        return {tier.spec.name: tier.counts for tier in self.tiers}
 
     # -- looking up and fetching --------------------------------------------------------------------------
 
@@ -179,21 +164,21 @@ class TierStack:
             asked -= held
         for stretch in chosen:
             self._raise(keys, stretch, GPU)
-        return self._take_moves()
+        return self._moves.take()
 
     def prefetch(self, keys: Sequence[int], skip: int = 0) -> list[Move]:
         """Bring what lower tiers hold of a prefix into the first one, for a request that still waits."""
         for stretch in self.find(keys, skip):
             if stretch.tier:
                 self._raise(keys, stretch, self.tiers[0].spec.name)
-        return self._take_moves()
+        return self._moves.take()
 
     def _raise(self, keys: Sequence[int], stretch: Stretch, target: str) -> None:
         """Read chunks, the last first, so that the first are the last to go again."""
         tier = self.tiers[stretch.tier]
         for key in reversed(keys[stretch.begin : stretch.end]):
             tier.counts.read_bytes += self.chunk_bytes
-            ticket = self._count(tier.spec.name, target, tier.chunks.get(key, -1))
+            ticket = self._moves.count(tier.spec.name, target, self.chunk_bytes, tier.chunks.get(key, -1))
             if key in tier.chunks:  # what was raised before may have pushed it out
                 tier.chunks.move_to_end(key)
             for level in range(stretch.tier - 1, -1, -1):
@@ -205,13 +190,13 @@ class TierStack:
         """Note that a request has the chunks of its prefix on the GPU: computed, found there or fetched."""
         for key in reversed(keys):
             self._fill(0, key, -1)
-        return self._take_moves()
+        return self._moves.take()
 
     def drop(self, keys: Sequence[int]) -> list[Move]:
         """Note that the GPU drops chunks; return what is written back."""
         for key in reversed(keys):
             self._write_back(0, key, -1)
-        return self._take_moves()
+        return self._moves.take()
 
     # Each of these takes a tier, a chunk, and the number of the move that brought it to where it comes from.
 
@@ -238,7 +223,7 @@ class TierStack:
         ticket = came_with
         if tier.capacity and not is_under_way:
             source = self.tiers[level - 1].spec.name if level else GPU
-            ticket = self._count(source, tier.spec.name, came_with)
+            ticket = self._moves.count(source, tier.spec.name, self.chunk_bytes, came_with)
         gone = tier.put(key, ticket)
         if gone is None or gone[0] != key:
             self._fill(level + 1, key, ticket)
@@ -249,28 +234,6 @@ class TierStack:
         """Give a tier a chunk that the one above has dropped, if it takes such and has it not."""
         if level < len(self.tiers) and self.tiers[level].spec.write == "back":
             self._write(level, key, came_with)
-
-    # -- what was moved -----------------------------------------------------------------------------------
-
-    def _count(self, source: str, target: str, came_with: int) -> int:
-        """Count a chunk that moves; returns the number of its move."""
-        way = source, target
-        if way not in self._moved:
-            self._tickets += 1
-            self._moved[way] = (0, self._tickets, {})
-        size, ticket, after = self._moved[way]
-        if came_with >= 0:
-            after[came_with] = None
-        self._moved[way] = (size + self.chunk_bytes, ticket, after)
-        return ticket
-
-    def _take_moves(self) -> list[Move]:
-        moves = [
-            Move(source, target, size, ticket, tuple(after))
-            for (source, target), (size, ticket, after) in self._moved.items()
-        ]
-        self._moved.clear()
-        return moves
 
     def check_integrity(self) -> None:
         """Check that no tier holds more than it can, and that what came and went adds up.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from simserve.kvcache.paged import NO_HITS, Hits, Table
+from simserve.kvcache.run import NO_HITS, Hits, Table
 
 
 class Holder(Table, Protocol):

@@ -87,7 +87,7 @@ class Result:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """The figures of the run by their names in summary.json, None where unknown."""
-        from simserve import __version__
+        from simserve.version import __version__
 
         figures = summarise(
             self.requests,

@@ -11,6 +11,8 @@ from simserve.report.table import format_number, print_table
 
 # A scenario's keys that say which requests come; the seed draws them.
 _WORKLOAD = ("workload.", "seed")
+# From so many times on, a difference is told as a factor and not in percent.
+_LEAST_FACTOR = 10
 _LIMITS = ("max_num_seqs", "max_num_batched_tokens")
 
 
@@ -120,7 +122,10 @@ def _observed(summary: Mapping[str, Any], key: str) -> Any:
 def _change(values: Sequence[Any], difference: float | None) -> str:
     if values[0] == values[1]:
         return "="
-    return "-" if difference is None or None in values else f"{difference:+.1%}"
+    if difference is None or None in values:
+        return "-"
+    factor = 1 + difference
+    return f"x{format_number(factor)}" if factor >= _LEAST_FACTOR else f"{difference:+.1%}"
 
 
 def _is_number(value: object) -> bool:

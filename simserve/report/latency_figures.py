@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,6 +34,8 @@ _OF_STREAMS = ("tpot", "itl")
 _INTERVALS = 120
 # Share of a distribution that is in sight.
 _SHOWN = 0.998
+# What takes less of an axis than this share lies on its frame.
+_NARROW = 0.02
 # Requests that an interval has on average, so that its p90 says something.
 _REQUESTS = 20
 _SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "longest": 1.0}
@@ -40,30 +43,75 @@ _SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "longest": 1.0}
 
 def latency_distributions(run: RunFolder) -> go.Figure:
     """Draw the distributions of TTFT, TPOT, ITL and E2EL of completed requests, with their targets."""
+    figure = overlay_distributions({"": run})
+    return figure.update_layout(title="Latencies: share of requests (gaps) that are no longer", height=460)
+
+
+def overlay_distributions(runs: Mapping[str, RunFolder]) -> go.Figure:
+    """Draw the distributions of the latencies of runs by label, with the first one's targets.
+
+    Of a single run the targets say which share is within.
+    """
     from plotly.subplots import make_subplots
 
     titles = [f"{name.upper()}, s" for name in LATENCIES]
     figure = make_subplots(rows=1, cols=4, subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.03)
-    targets = targets_of(run)
+    targets = targets_of(next(iter(runs.values())))
+    most = min(MOST_POINTS // (4 * len(runs)), MOST_POINTS // 40)
     for column, name in enumerate(LATENCIES, start=1):
-        x, y = distribution_of(run, name, MOST_POINTS // 40)
-        look = {"name": name.upper(), "showlegend": False, "line": {"color": PLAIN}}
-        figure.add_scatter(x=x, y=y, mode="lines", **look, row=1, col=column)
-        if not len(x):
-            figure.update_xaxes(range=[0, targets.get(name, 1.0) * 1.1], row=1, col=column)
-        else:
-            # The longest of all would leave the rest no room; a double click shows them.
-            most = max(float(np.interp(_SHOWN, y, x)), targets.get(name, 0.0)) * 1.1
-            figure.update_xaxes(range=[0, most], row=1, col=column)
-        if name in targets and len(x):
-            share = float(np.interp(targets[name], x, y, left=0.0))
-            color = color_of(share)
-            figure.add_vline(
-                x=targets[name], line={"color": color, "dash": "dot"}, row=1, col=column,
-                annotation={"text": f"{share:.1%} within", "font": {"color": color}, "xanchor": "right"},
+        curves = [distribution_of(run, name, most) for run in runs.values()]
+        for number, (label, (x, y)) in enumerate(zip(runs, curves, strict=True)):
+            figure.add_scatter(
+                x=x, y=y, mode="lines", name=label or name.upper(), legendgroup=label,
+                showlegend=len(runs) > 1 and column == 1, line={"color": SERIES_COLORS[number]},
+                row=1, col=column,
             )  # fmt: skip
-    figure.update_yaxes(tickformat=".0%", range=[0, 1.02])
-    return figure.update_layout(title="Latencies: share of requests (gaps) that are no longer", height=460)
+        known = [curve for curve in curves if len(curve[0])]
+        axis = _axis_of(known, targets.get(name))
+        figure.update_xaxes(**axis, row=1, col=column)
+        if name in targets and known:
+            _add_target(figure, column, targets[name], axis, known[0] if len(runs) == 1 else None)
+    return figure.update_yaxes(tickformat=".0%", range=[0, 1.02])
+
+
+def _axis_of(curves: Sequence[tuple[Floats, Floats]], target_s: float | None) -> dict[str, Any]:
+    """Return the axis of distributions, those that have points, with the target in sight.
+
+    Of logarithms where half of a curve, or the target, would else lie on its frame.
+    """
+    targets = [] if target_s is None else [target_s]
+    # The longest of all would leave the rest no room; a double click shows them.
+    most = max([*targets, *(float(np.interp(_SHOWN, y, x)) for x, y in curves)], default=0.0) or 1.0
+    least = min([*targets, *(float(np.interp(0.5, y, x)) for x, y in curves)], default=most)
+    if not 0 < least < _NARROW * most:
+        return {"type": "linear", "range": [0, most * 1.1]}
+    first = min([*targets, *(float(np.interp(1 - _SHOWN, y, x)) for x, y in curves)])
+    # A tenth of a decade of room at both ends, six decades at most.
+    low, high = np.log10(max(first, most / 1e6)) - 0.1, np.log10(most) + 0.1
+    return {"type": "log", "range": [low, high], "dtick": 1, "exponentformat": "none"}
+
+
+def _add_target(
+    figure: go.Figure,
+    column: int,
+    target_s: float,
+    axis: Mapping[str, Any],
+    curve: tuple[Floats, Floats] | None,
+) -> None:
+    """Add the line of a target, and beside it which share of a curve is within."""
+    share = None if curve is None else float(np.interp(target_s, *curve, left=0.0))
+    color = BAD if share is None else color_of(share)
+    figure.add_vline(x=target_s, line={"color": color, "dash": "dot"}, row=1, col=column)
+    if share is None:
+        return
+    # On an axis of logarithms lines stand at the value, words at its logarithm.
+    place = float(np.log10(target_s)) if axis["type"] == "log" else target_s
+    low, high = axis["range"]
+    figure.add_annotation(
+        x=place, y=0.0 if share > 0.5 else 1.0, text=f"{share:.1%} within", font={"color": color},
+        xanchor="left" if place < (low + high) / 2 else "right", yanchor="bottom" if share > 0.5 else "top",
+        showarrow=False, row=1, col=column,
+    )  # fmt: skip
 
 
 def distribution_of(run: RunFolder, latency: str, most: int) -> tuple[Floats, Floats]:

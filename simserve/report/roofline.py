@@ -12,7 +12,7 @@ from simserve.cost.graphs import capture_sizes
 from simserve.cost.host import NO_HOST, HostTime, resolve_host
 from simserve.cost.host_profiles import host_profile
 from simserve.cost.kernel_calibration import KernelCalibration
-from simserve.cost.stage_cost import OperatorTime
+from simserve.cost.operator_time import OperatorTime
 from simserve.cost.timer import Chunk
 from simserve.devices.accelerator import Accelerator
 from simserve.errors import InputError

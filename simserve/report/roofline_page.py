@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
 # Markers grow with the square root of an operator's share of the step: area stands for time.
 _SMALLEST_MARKER, _LARGEST_MARKER = 6.0, 48.0
-# Decades of intensity and of FLOP/s that a name takes.
-_NAME_WIDTH, _NAME_HEIGHT = 0.5, 0.08
+# Operators that take less of the step than this are named by hovering alone.
+_NAMED_SHARE = 0.03
+# A picture's usual size, and what a name takes of it, in pixels.
+_WIDTH, _HEIGHT = 620.0, 410.0
+_NAME_WIDTH, _NAME_HEIGHT, _NAME_AWAY = 120.0, 15.0, 34.0
 _COLORS = {"compute": "#d1495b", "bandwidth": "#2e86ab", "overhead": "#8d8d8d", "communication": "#edae49"}
 
 
@@ -60,6 +63,8 @@ def draw_roofline(found: Roofline) -> go.Figure:
             figure.add_trace(go.Scatter(**trace))
         for trace in _operators(step, label):
             figure.add_trace(go.Scatter(**trace))
+    for name in _names(found.step, low, high):
+        figure.add_annotation(**name)
     options = found.options
     subtitle = (
         f"TP {options['tensor_parallel_size']}, PP {options['pipeline_parallel_size']}; "
@@ -72,8 +77,9 @@ def draw_roofline(found: Roofline) -> go.Figure:
             "type": "log",
             "title": "arithmetic intensity, FLOP / byte",
             "range": [log10(low), log10(high)],
+            "dtick": 1,
         },
-        yaxis={"type": "log", "title": "performance, FLOP / s"},
+        yaxis={"type": "log", "title": "performance, FLOP / s", "dtick": 1, "tickformat": "~s"},
         template="plotly_white",
         height=640,
     )
@@ -84,13 +90,17 @@ def _range(steps: Sequence[tuple[Step, str]]) -> tuple[float, float]:
     """Return an interval of intensities that holds every operator and every ridge."""
     values = [row.intensity for step, _ in steps for row in step.rows if row.intensity]
     values += [peak / step.bytes_per_s for step, _ in steps for peak in step.peak_flops.values()]
-    return min(values) / 3, max(values) * 3
+    # Names stand right of their points.
+    return min(values) / 3, max(values) * 12
 
 
 def _roofs(step: Step, low: float, high: float, label: str) -> list[dict[str, Any]]:
-    """One line a dtype: the memory's slope up to the ridge, the dtype's peak from there on."""
+    """One line a peak, of all dtypes that have it: the memory's slope up to the ridge, then the peak."""
     roofs = []
+    dtypes: dict[float, list[str]] = {}
     for dtype, peak in step.peak_flops.items():
+        dtypes.setdefault(peak, []).append(dtype)
+    for peak, names in dtypes.items():
         ridge = peak / step.bytes_per_s
         roofs.append(
             {
@@ -98,7 +108,7 @@ def _roofs(step: Step, low: float, high: float, label: str) -> list[dict[str, An
                 "y": [low * step.bytes_per_s, peak, peak],
                 "mode": "lines",
                 "line": {"dash": "dash" if label else "solid", "width": 2},
-                "name": f"{dtype} {peak / 1e12:,.4g} TFLOP/s{label}",
+                "name": f"{', '.join(names)} {peak / 1e12:,.4g} TFLOP/s{label}",
                 "hoverinfo": "name",
             }
         )
@@ -108,20 +118,17 @@ def _roofs(step: Step, low: float, high: float, label: str) -> list[dict[str, An
 def _operators(step: Step, label: str) -> list[dict[str, Any]]:
     """One trace a bound, so that the legend tells what an operator waits for."""
     traces = []
-    named = _named(step)
     for bound, color in _COLORS.items():
-        rows = [row for row in step.rows if row.bound == bound and row.intensity and row.flops]
+        # The small ones on top of the large.
+        rows = [row for row in _largest_first(step) if row.bound == bound]
         if rows:
             traces.append(
                 {
                     "x": [row.intensity for row in rows],
                     "y": [row.flops_per_s for row in rows],
-                    "text": [row.operator if row.operator in named else "" for row in rows],
                     "customdata": [_hover(row) for row in rows],
                     "hovertemplate": "%{customdata}<extra></extra>",
-                    "mode": "markers+text",
-                    "textposition": "bottom right",
-                    "textfont": {"size": 10},
+                    "mode": "markers",
                     "marker": {
                         "size": [_size(row) for row in rows],
                         "color": color,
@@ -134,16 +141,41 @@ def _operators(step: Step, label: str) -> list[dict[str, Any]]:
     return traces
 
 
-def _named(step: Step) -> set[str]:
-    """Return the operators whose names are written: those beside a larger one stay without."""
-    places: dict[str, tuple[float, float]] = {}
-    for row in sorted(step.rows, key=lambda row: -row.share):
-        if not row.intensity or not row.flops:
-            continue
-        x, y = log10(row.intensity), log10(row.flops_per_s)
-        if all(abs(x - a) > _NAME_WIDTH or abs(y - b) > _NAME_HEIGHT for a, b in places.values()):
-            places[row.operator] = x, y
-    return set(places)
+def _names(step: Step, low: float, high: float) -> list[dict[str, Any]]:
+    """Return the names of the operators that take most of the time, below and right of their points.
+
+    Those of neighbours stand below each other, in the order of their rates, with a line to each.
+    """
+    rows = [row for row in _largest_first(step) if row.share >= _NAMED_SHARE]
+    spots = {row.operator: (log10(row.intensity or low), log10(row.flops_per_s)) for row in rows}
+    bottom, top = log10(low * step.bytes_per_s), log10(max(step.peak_flops.values()))
+    scale_x, scale_y = _WIDTH / (log10(high) - log10(low)), _HEIGHT / (top - bottom)
+    # From where to where, and how far down, in pixels: what a name must not cover.
+    taken = [
+        (x * scale_x - _NAME_HEIGHT, x * scale_x + _NAME_HEIGHT, -y * scale_y) for x, y in spots.values()
+    ]
+    names = []
+    for row in sorted(rows, key=lambda row: (-round(spots[row.operator][1], 1), -spots[row.operator][0])):
+        x, y = spots[row.operator]
+        begin, down = x * scale_x + _NAME_AWAY, -y * scale_y + _NAME_AWAY
+        for left, right, other in sorted(taken, key=lambda place: place[2]):
+            if left < begin + _NAME_WIDTH and begin < right and abs(other - down) < _NAME_HEIGHT:
+                down = other + _NAME_HEIGHT
+        taken.append((begin, begin + _NAME_WIDTH, down))
+        names.append(
+            {
+                "x": x, "y": y, "ax": _NAME_AWAY, "ay": down + y * scale_y,
+                "text": f"{escape(row.operator)} {row.share:.0%}", "font": {"size": 11},
+                "xanchor": "left", "showarrow": True, "arrowhead": 0, "arrowwidth": 1,
+                "arrowcolor": _COLORS["overhead"], "standoff": 3,
+            }
+        )  # fmt: skip
+    return names
+
+
+def _largest_first(step: Step) -> list[RooflineRow]:
+    """Return the operators that have a point, those that take most of the time first."""
+    return sorted((row for row in step.rows if row.intensity and row.flops), key=lambda row: -row.share)
 
 
 def _size(row: RooflineRow) -> float:

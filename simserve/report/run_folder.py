@@ -101,11 +101,13 @@ class RunFolder:
         """Read a folder; its tables are read when they are asked for.
 
         Raises:
-            InputError: If it holds no run.
+            InputError: If it holds no run, or a link to a file elsewhere than under `allow_files`.
         """
         import yaml
 
         folder = Path(path)
+        if allow_files is not None:
+            _refuse_links(folder, allow_files)
         summary = read_summary(folder)
         try:
             scenario = yaml.safe_load((folder / SCENARIO).read_text(encoding="utf-8"))
@@ -166,6 +168,14 @@ class RunFolder:
     def pool_of(self, instance: int) -> Mapping[str, Any]:
         """Return the pool of the summary that an instance belongs to."""
         return next(pool for pool in self.summary["pools"] if instance in pool["instances"])
+
+
+def _refuse_links(folder: Path, allow_files: Sequence[Path]) -> None:
+    """Refuse a folder that lies, or holds a link to a file, outside of those that may be read."""
+    allowed = [each.resolve() for each in allow_files]
+    for path in (folder, *(folder.iterdir() if folder.is_dir() else ())):
+        if not any(path.resolve().is_relative_to(each) for each in allowed):
+            raise InputError("is outside of the folders that may be read", file=str(path))
 
 
 def _groups(instance: Ints) -> dict[int, Ints]:

@@ -17,7 +17,7 @@ from simserve.metrics.writer import SCENARIO
 from simserve.report.run_folder import Floats, Ints, RunFolder
 
 if TYPE_CHECKING:
-    from simserve.cost.stage_cost import OperatorTime
+    from simserve.cost.operator_time import OperatorTime
     from simserve.scenario.engine_plan import EnginePlan
 
 # Moments that are looked at, of all pools together: a share of a half is then known to 2 % (one standard

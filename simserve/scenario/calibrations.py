@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from simserve.scenario.catalog import (
     load_hardware,
     read_calibration_file,
 )
+from simserve.scenario.known_names import squeeze
 
 # What an accelerator that is in no catalog is taken for; its rows are labelled generic.
 UNKNOWN_HARDWARE = "a100-sxm-80gb"
@@ -74,12 +74,8 @@ class Spellings:
 
     def __init__(self, accelerator: Accelerator) -> None:
         """Take its name and aliases."""
-        self.names = {_squeeze(name) for name in (accelerator.name, *accelerator.aliases)}
+        self.names = {squeeze(name) for name in (accelerator.name, *accelerator.aliases)}
 
     def __call__(self, hardware: str) -> bool:
         """Compare without regard to case, spaces, `-` and `_`."""
-        return _squeeze(hardware) in self.names
-
-
-def _squeeze(name: str) -> str:
-    return re.sub(r"[\s_\-]+", "", name.lower())
+        return squeeze(hardware) in self.names

@@ -1,104 +1,75 @@
-"""Finds models and accelerators by catalog name, by alias, or by path.
-
-A name that is a file's stem is read at once; only an alias makes the catalog's files be looked
-through, so that a run pays for one file and not for all of them.
-"""
+"""Loads models, accelerators and calibrations by catalog name, by alias, or by path."""
 
 from __future__ import annotations
 
-import json
-import re
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from simserve.cost.calibration_file import parse_lines
-from simserve.data_files import data_folder, find_file
-from simserve.devices.accelerator import Accelerator, read_accelerator
-from simserve.errors import InputError, UnknownNameError
+from simserve.data_files import data_folder
+from simserve.devices.accelerator import Accelerator
 from simserve.model.config import load_json, read_config
 from simserve.model.shape import ModelShape
-
-_ALIAS_LINE = re.compile(r"^aliases:\s*(\[.*\])\s*$", re.MULTILINE)
-
-
-def model_names() -> list[str]:
-    """Return the catalog's models, sorted."""
-    return sorted(path.stem for path in data_folder("models").glob("*.json"))
-
-
-def hardware_names() -> list[str]:
-    """Return the catalog's accelerators, sorted."""
-    return sorted(path.stem for path in data_folder("hardware").glob("*.yaml"))
+from simserve.scenario.hardware_file import read_accelerator
+from simserve.scenario.known_names import find_hardware, find_model
+from simserve.scenario.section_file import read_mapping
 
 
 def load_model(name_or_path: str, beside: Path | None = None) -> ModelShape:
     """Return the shape of a model.
 
     Args:
-        name_or_path: A catalog name, an alias (a Hugging Face id), or a path to a config.json or to a
-            folder that holds one. Names are compared without regard to case.
+        name_or_path: As of `find_model`.
         beside: The scenario's file, for a relative path.
 
     Raises:
-        UnknownNameError: If it is none of them; names the nearest.
+        UnknownNameError: If it is no name or path of a model; names the nearest.
         InputError: If the file is no model config.
     """
-    if name_or_path.endswith(".json"):
-        return read_config(find_file(name_or_path, beside))
-    path = data_folder("models") / f"{name_or_path.lower()}.json"
-    if path.is_file():
-        return read_config(path)
-    folder = _config_in_folder(name_or_path, beside)
-    if folder is not None:
-        return read_config(folder)
-    stem = _model_aliases().get(name_or_path.lower())
-    if stem is None:
-        raise UnknownNameError(
-            "model",
-            name_or_path,
-            [*model_names(), *_alias_spellings("models")],
-            "expected one of `simserve list models`, or a path to its config.json",
-        )
-    path = data_folder("models") / f"{stem}.json"
-    variant = load_json(path).get("_variants", {}).get(name_or_path.lower())
-    return read_config({**load_json(path), **variant}, stem) if variant else read_config(path)
+    found = find_model(name_or_path, beside)
+    if found.changes:
+        return read_config({**load_json(found.path), **found.changes}, found.path.stem)
+    return read_config(found.path)
 
 
 def load_hardware(name_or_path: str, beside: Path | None = None) -> Accelerator:
     """Return an accelerator.
 
     Args:
-        name_or_path: A catalog name, an alias (compared without regard to case, spaces, `-` and `_`),
-            or a path to a YAML file.
+        name_or_path: As of `find_hardware`.
         beside: The scenario's file, for a relative path.
 
     Raises:
-        UnknownNameError: If it is none of them; names the nearest.
+        UnknownNameError: If it is no name or path of an accelerator; names the nearest.
         InputError: If the file is no hardware description.
     """
-    if name_or_path.endswith((".yaml", ".yml")):
-        path = find_file(name_or_path, beside)
-        return read_accelerator(read_yaml(path), path)
-    path = data_folder("hardware") / f"{name_or_path.lower()}.yaml"
-    if not path.is_file():
-        stem = _hardware_aliases().get(_squeeze(name_or_path))
-        if stem is None:
-            raise UnknownNameError("hardware", name_or_path, hardware_names())
-        path = data_folder("hardware") / f"{stem}.yaml"
-    return read_accelerator(read_yaml(path), path.name)
+    return read_accelerator(find_hardware(name_or_path, beside).path)
 
 
 def load_calibration(accelerator: Accelerator) -> dict[str, Any] | None:
-    """Return the mapping of `hardware/calibration/<name>.yaml`, or None where nobody has measured it."""
-    path = data_folder("hardware") / "calibration" / f"{accelerator.name}.yaml"
-    return read_calibration_file(path) if path.is_file() else None
+    """Return the mapping of `hardware/calibration/<name>.yaml`, or None where nobody has measured it.
+
+    A file is read once, and again only after it has changed: the mapping is shared and must not be changed.
+    """
+    return _read_once(data_folder("hardware") / "calibration" / f"{accelerator.name}.yaml")
 
 
 def load_generic_calibration() -> dict[str, Any] | None:
-    """Return the mapping of the constants that price an accelerator without measurements, or None."""
-    path = data_folder("hardware") / "calibration" / "generic.yaml"
-    return read_calibration_file(path) if path.is_file() else None
+    """Return the mapping of the constants that price an accelerator without measurements, or None.
+
+    Shared, as that of `load_calibration`.
+    """
+    return _read_once(data_folder("hardware") / "calibration" / "generic.yaml")
+
+
+def _read_once(path: Path) -> dict[str, Any] | None:
+    return _read_version(path, path.stat().st_mtime_ns) if path.is_file() else None
+
+
+@lru_cache(maxsize=32)
+def _read_version(path: Path, changed_ns: int) -> dict[str, Any]:
+    return read_calibration_file(path)
 
 
 def read_calibration_file(path: Path) -> dict[str, Any]:
@@ -111,72 +82,4 @@ def read_calibration_file(path: Path) -> dict[str, Any]:
         content = parse_lines(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
         content = None
-    return read_yaml(path) if content is None else content
-
-
-def _squeeze(name: str) -> str:
-    return re.sub(r"[\s_\-]+", "", name.lower())
-
-
-def _config_in_folder(name: str, beside: Path | None) -> Path | None:
-    for base in (beside if beside is None or beside.is_dir() else beside.parent, Path.cwd()):
-        if base is not None and (base / name / "config.json").is_file():
-            return base / name / "config.json"
-    return None
-
-
-@cache
-def _model_aliases() -> dict[str, str]:
-    """Map every alias, in lower case, to the stem of its file."""
-    return {spelling.lower(): stem for spelling, stem in _alias_spellings("models").items()}
-
-
-@cache
-def _hardware_aliases() -> dict[str, str]:
-    """Map every alias and name, squeezed, to the stem of its file."""
-    spellings = {**{name: name for name in hardware_names()}, **_alias_spellings("hardware")}
-    return {_squeeze(spelling): stem for spelling, stem in spellings.items()}
-
-
-@cache
-def _alias_spellings(kind: str) -> dict[str, str]:
-    """Map every alias as written to the stem of its file.
-
-    A hardware file's aliases stand on one line in JSON's list form, so that no YAML need be parsed.
-    """
-    result: dict[str, str] = {}
-    for path in sorted(data_folder(kind).glob("*.json" if kind == "models" else "*.yaml")):
-        if kind == "models":
-            content = load_json(path)
-            aliases = [*content.get("_aliases", []), *content.get("_variants", {})]
-        else:
-            line = _ALIAS_LINE.search(path.read_text(encoding="utf-8"))
-            aliases = json.loads(line.group(1)) if line else []
-        result.update({alias: path.stem for alias in aliases})
-    return result
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping.
-
-    Raises:
-        InputError: If it cannot be read, or is something else; with the place.
-    """
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
-    except OSError as error:
-        raise InputError(f"cannot read the file: {error.strerror}", file=str(path)) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        raise InputError(
-            f"not valid YAML: {getattr(error, 'problem', error)}",
-            file=str(path),
-            line=mark.line + 1 if mark else None,
-            column=mark.column + 1 if mark else None,
-        ) from error
-    if not isinstance(content, dict):
-        raise InputError("expected a mapping of hardware keys", file=str(path))
-    return content
+    return read_mapping(path, "a mapping of fitted kernels")[0] if content is None else content

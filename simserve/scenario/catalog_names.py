@@ -7,7 +7,7 @@ from collections.abc import Callable
 from simserve import registry
 from simserve.data_files import data_folder
 from simserve.errors import UnknownNameError
-from simserve.scenario.catalog import hardware_names, model_names
+from simserve.scenario.known_names import hardware_names, model_names
 from simserve.scenario.loader import scenario_names
 
 _TRACES = (".csv", ".jsonl", ".parquet")

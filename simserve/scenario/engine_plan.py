@@ -9,13 +9,13 @@ from inspect import Parameter, signature
 from typing import Any
 
 from simserve.cost.build import ExplainableTimer
+from simserve.cost.operator_time import OperatorTime
 from simserve.cost.roofline import RooflineTimer
-from simserve.cost.stage_cost import OperatorTime
 from simserve.cost.timer import Chunk
 from simserve.devices.accelerator import Accelerator
 from simserve.engine.clock import StageClock
 from simserve.engine.draft_cost import DraftCost
-from simserve.engine.memory import MemoryPlan
+from simserve.engine.memory_plan import MemoryPlan
 from simserve.engine.profile import EngineProfile
 from simserve.engine.transfers import TierPath, TransferClock
 from simserve.errors import InputError, UnknownNameError, nearest

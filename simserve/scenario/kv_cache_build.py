@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from simserve.cost.timer import Chunk, StepTimer
 from simserve.devices.accelerator import Accelerator
-from simserve.engine.memory import MemoryPlan
+from simserve.engine.memory_plan import MemoryPlan
 from simserve.errors import InputError
 from simserve.kvcache.cache_plan import CachePlan, Load, TierPlan
 from simserve.kvcache.tier import TierSpec

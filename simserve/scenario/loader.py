@@ -6,16 +6,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from simserve.data_files import data_folder, find_file
 from simserve.errors import InputError, ScenarioError, nearest
 from simserve.scenario.files import files_outside
-from simserve.scenario.names import check_names
+from simserve.scenario.names import check_names, find_imports, use_catalog_names
 from simserve.scenario.overrides import apply_override
-from simserve.scenario.places import Places
-from simserve.scenario.problems import describe_problems, dotted, scenario_error, show
+from simserve.scenario.places import KeyPath, Places, dotted
+from simserve.scenario.problems import scenario_error, show
 from simserve.scenario.schema import Scenario
+from simserve.scenario.section_file import check_section
 from simserve.scenario.short_forms import expand_short_forms
 from simserve.scenario.yaml_text import read_yaml
 
@@ -29,7 +28,7 @@ def load_scenario(
     allow_imports: bool = True,
     allow_files: Iterable[Path] | None = None,
 ) -> Scenario:
-    """Return the scenario of a YAML file or text, with overrides applied.
+    """Return the scenario of a YAML file or text, with overrides applied and the catalog's names.
 
     Args:
         source: A path (sought as `find_file` does), or a text: a string with a line break, or one that
@@ -56,16 +55,21 @@ def load_scenario(
     for override in overrides:
         apply_override(data, override, places)
         data = _to_long_form(data, places)
-    try:
-        scenario = Scenario.model_validate(data)
-    except ValidationError as error:
-        raise scenario_error(describe_problems(error, data, places, Scenario)) from None
+    if not allow_imports:
+        _refuse(find_imports(data), places)
+    scenario = check_section(Scenario, data, places)
     scenario._folder = folder
-    wrong = [] if allow_files is None else files_outside(scenario, allow_files)
-    wrong = wrong or check_names(scenario, allow_imports=allow_imports)
-    if wrong:
-        raise scenario_error((places.of_value(path), f"{dotted(path)}: {text}") for path, text in wrong)
-    return scenario
+    if allow_files is not None:
+        _refuse(files_outside(scenario, allow_files), places)
+    _refuse(check_names(scenario), places)
+    return use_catalog_names(scenario)
+
+
+def _refuse(wrong: Iterable[tuple[KeyPath, str]], places: Places) -> None:
+    """Raise one error for all that is wrong, if anything is."""
+    found = [(places.of_value(path), f"{dotted(path)}: {text}") for path, text in wrong]
+    if found:
+        raise scenario_error(found)
 
 
 def _read_source(source: str | Path) -> tuple[str, str, Path | None]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
 from simserve.data_files import find_file
 from simserve.errors import InputError, UnknownNameError
@@ -12,6 +13,7 @@ from simserve.model.shape import ModelShape
 from simserve.registry import lookup
 from simserve.scenario.catalog import load_hardware, load_model
 from simserve.scenario.files import named_files
+from simserve.scenario.known_names import find_hardware, find_model
 from simserve.scenario.places import KeyPath
 from simserve.scenario.schema import Engine, Pool, Scenario
 
@@ -20,14 +22,35 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-def check_names(scenario: Scenario, *, allow_imports: bool = True) -> list[tuple[KeyPath, str]]:
+def find_imports(data: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
+    """Yield the path of every text of a scenario that could name code to import, and a message.
+
+    Every text counts that reads `package.module:Class`, under whichever key but `name`: what is not known to
+    be harmless is refused. Nothing is looked up or imported.
+
+    Args:
+        data: A scenario's values, before they are checked.
+        path: Of `data` in the scenario.
+    """
+    if isinstance(data, str):
+        if _IMPORT_PATH.fullmatch(data.strip()):
+            yield path, f"{data!r} would import code, which is not allowed here"
+    elif isinstance(data, dict):
+        for key, value in data.items():
+            if key != "name":
+                yield from find_imports(value, (*path, key))
+    elif isinstance(data, list | tuple):
+        for index, value in enumerate(data):
+            yield from find_imports(value, (*path, index))
+
+
+def check_names(scenario: Scenario) -> list[tuple[KeyPath, str]]:
     """Return what is wrong with the names in a scenario: the path of each, and a message.
 
     Args:
         scenario: A validated scenario.
-        allow_imports: Whether a policy may be `package.module:Class`, which imports that module.
     """
-    check = _NameCheck(allow_imports)
+    check = _NameCheck()
     for path, file in named_files(scenario):
         check.attempt(path, find_file, file, scenario.folder, or_folder=path[:2] == ("cost", "tables"))
     for key in ("trace", "pairs"):
@@ -44,6 +67,32 @@ def check_names(scenario: Scenario, *, allow_imports: bool = True) -> list[tuple
         message = f"options are for routers of your own; the policy {router.policy!r} has keys instead"
         check.wrong.append((("router", "options"), message))
     return check.wrong
+
+
+def use_catalog_names(scenario: Scenario) -> Scenario:
+    """Return the scenario with each model and accelerator under the catalog's name.
+
+    So one thing has one name in all that is printed and written, whichever alias a file uses.
+
+    Args:
+        scenario: One whose names are known to exist; a model that no pool uses stays as it is.
+    """
+    beside = scenario.folder
+    changes: dict[str, object] = {"pools": tuple(_use_catalog_names(pool, beside) for pool in scenario.pools)}
+    if scenario.model is not None and any(pool.model is None for pool in scenario.pools):
+        changes["model"] = find_model(scenario.model, beside).name
+    return scenario.model_copy(update=changes)
+
+
+def _use_catalog_names(pool: Pool, beside: Path | None) -> Pool:
+    changes: dict[str, object] = {"hardware": find_hardware(pool.hardware, beside).name}
+    if pool.model is not None:
+        changes["model"] = find_model(pool.model, beside).name
+    speculative = pool.engine.speculative
+    if speculative is not None and speculative.model is not None:
+        drafter = speculative.model_copy(update={"model": find_model(speculative.model, beside).name})
+        changes["engine"] = pool.engine.model_copy(update={"speculative": drafter})
+    return pool.model_copy(update=changes)
 
 
 def _check_format(name: str) -> None:
@@ -91,9 +140,8 @@ class _NameCheck:
         wrong: Path and message of each look-up that failed.
     """
 
-    def __init__(self, allow_imports: bool) -> None:
+    def __init__(self) -> None:
         self.wrong: list[tuple[KeyPath, str]] = []
-        self._allow_imports = allow_imports
 
     def attempt(
         self, path: KeyPath, find: Callable[_P, _T], *args: _P.args, **options: _P.kwargs
@@ -107,9 +155,7 @@ class _NameCheck:
 
     def policy(self, kind: str, name: str, path: KeyPath) -> None:
         """Look a policy up in the registry."""
-        if ":" in name and not self._allow_imports:
-            self.wrong.append((path, f"{name!r} would import code, which is not allowed here"))
-        elif ":" in name and not _IMPORT_PATH.fullmatch(name):
+        if ":" in name and not _IMPORT_PATH.fullmatch(name):
             self.wrong.append((path, f"expected package.module:Class, got {name!r}"))
         else:
             self.attempt(path, lookup, kind, name)

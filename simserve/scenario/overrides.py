@@ -7,8 +7,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from simserve.errors import ScenarioError
-from simserve.scenario.places import KeyPath, Place, Places
-from simserve.scenario.problems import dotted, models_at, show
+from simserve.scenario.known_keys import keys_of, models_at
+from simserve.scenario.places import KeyPath, Place, Places, dotted
+from simserve.scenario.problems import show
 from simserve.scenario.schema import Scenario
 from simserve.scenario.yaml_text import read_scalar, read_yaml
 
@@ -70,8 +71,10 @@ def _key_in(holder: Any, part: str, reached: KeyPath, file: str) -> str | int:
     if not isinstance(holder, list):
         raise ScenarioError(f"{where!r} is {show(holder)} and has no key {part!r}", file=file)
     if not part.isdecimal():
+        known = part in keys_of(models_at(Scenario, reached))
+        hint = f"; did you mean '{where}.0.{part}'?" if known else ""
         raise ScenarioError(
-            f"{where!r} is a list; expected an index such as {where}.0, got {part!r}", file=file
+            f"{where!r} is a list; expected an index such as {where}.0, got {part!r}{hint}", file=file
         )
     if int(part) >= len(holder):
         raise ScenarioError(

@@ -8,6 +8,11 @@ from typing import NamedTuple
 KeyPath = tuple[str | int, ...]
 
 
+def dotted(path: KeyPath) -> str:
+    """Return a path as `--set` takes it: `pools.0.replicas`."""
+    return ".".join(str(part) for part in path)
+
+
 class Place(NamedTuple):
     """A place that an error message can name; line and column count from 1."""
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, get_args
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from simserve.errors import InputError, ScenarioError, nearest
-from simserve.scenario.places import KeyPath, Place, Places
+from simserve.scenario.known_keys import models_at, suggest_key
+from simserve.scenario.known_names import hardware_names, model_names
+from simserve.scenario.places import KeyPath, Place, Places, dotted
 from simserve.units import parse_seconds
 
 _EXPECTED = {
@@ -66,18 +68,27 @@ def describe_problems(
         kind, context = problem["type"], problem.get("ctx", {})
         if kind == "too_short" and len(problem["input"]) >= context["min_length"]:
             continue  # pydantic counts valid entries only; the invalid ones have their own messages
-        if kind in _EXPECTED:
-            expected = _EXPECTED[kind].format(**context)
+        expected = expected_of(kind, context)
+        if expected is not None:
             alternatives.setdefault(path, []).append((expected, problem["input"]))
         else:
             messages.append(_describe(problem, path, places, root))
     for path, found in alternatives.items():
-        expected = " or ".join(dict.fromkeys(text for text, _ in found))
+        wanted = " or ".join(dict.fromkeys(text for text, _ in found))
         value = found[0][1]
-        hint = _nearest_choice(value, found) or _unit_hint(value, path)
-        text = f"{dotted(path)}: expected {expected}, got {show(value)}{hint}"
+        hint = _nearest_choice(value, found) or _unit_hint(value, path) or _catalog_hint(value, path)
+        text = f"{dotted(path)}: expected {wanted}, got {show(value)}{hint}"
         messages.append((places.of_value(path), text))
     return sorted(messages, key=lambda item: (item[0].line or 0, item[0].column or 0, item[1]))
+
+
+def expected_of(kind: str, context: Mapping[str, Any]) -> str | None:
+    """Return what was expected in place of a value of a wrong type or range, in words; None for other errors.
+
+    Args:
+        kind, context: `type` and `ctx` of the error, as pydantic gives them.
+    """
+    return _EXPECTED[kind].format(**context) if kind in _EXPECTED else None
 
 
 def _describe(
@@ -86,7 +97,7 @@ def _describe(
     """Return place and message of one problem that is not about a value's type or range."""
     kind, location = problem["type"], problem["loc"]
     if kind == "extra_forbidden":
-        hint = nearest(str(location[-1]), _keys_at(root, location[:-1]))
+        hint = suggest_key(root, path, location[:-1])
         return places.of_key(path), f"unknown key {dotted(path)!r}{hint}"
     if kind == "missing":
         key = dotted((*path, str(location[-1])))
@@ -96,11 +107,6 @@ def _describe(
         return places.of_value(path), f"{dotted(path)}: {problem['ctx']['message']}"
     text = problem["msg"].removeprefix("Value error, ")
     return places.of_value(path), f"{dotted(path)}: {text}" if path else text
-
-
-def dotted(path: KeyPath) -> str:
-    """Return a path as `--set` takes it: `pools.0.replicas`."""
-    return ".".join(str(part) for part in path)
 
 
 def show(value: Any) -> str:
@@ -132,6 +138,16 @@ def _unit_hint(value: Any, path: KeyPath) -> str:
         return ""
 
 
+def _catalog_hint(value: Any, path: KeyPath) -> str:
+    """Return the names of the catalog that are near to what was read as a number, such as 4090; or ""."""
+    key = path[-1] if path else ""
+    if key not in ("hardware", "model") or isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    known, where = (hardware_names(), "hardware") if key == "hardware" else (model_names(), "models")
+    hint = nearest(str(value), known)
+    return hint if "did you mean" in hint else f"; the names are those of `simserve list {where}`"
+
+
 def _path_in(data: Any, location: Iterable[str | int]) -> KeyPath:
     """Return the parts of pydantic's location that are keys or indices of the data.
 
@@ -146,33 +162,9 @@ def _path_in(data: Any, location: Iterable[str | int]) -> KeyPath:
     return tuple(path)
 
 
-def _keys_at(root: type[BaseModel], location: Iterable[str | int]) -> list[str]:
-    return sorted({key for model in models_at(root, location) for key in model.model_fields})
-
-
 def _description_at(root: type[BaseModel], location: tuple[str | int, ...]) -> str:
     key = str(location[-1])
     for model in models_at(root, location[:-1]):
         if key in model.model_fields and model.model_fields[key].description:
             return f"; expected: {model.model_fields[key].description}"
     return ""
-
-
-def models_at(root: type[BaseModel], location: Iterable[str | int]) -> list[type[BaseModel]]:
-    """Return the models that a path, or a location of pydantic's, may be: several inside a union."""
-    models = [root]
-    for part in location:
-        named = [model for model in models if model.__name__ == part]
-        fields = [model.model_fields[part] for model in models if part in model.model_fields]
-        if named:
-            models = named
-        elif fields:
-            models = [found for field in fields for found in _models_in(field.annotation)]
-    return models
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from _models_in(inner)

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from simserve.errors import ScenarioError
 from simserve.scenario.places import Place, Places
-from simserve.scenario.problems import describe_problems, scenario_error
 from simserve.scenario.section import Section
+from simserve.scenario.section_file import check_section, read_mapping
 from simserve.scenario.workload_schema import WorkloadSpec
-from simserve.scenario.yaml_text import read_yaml
 
 
 class WorkloadFile(Section):
@@ -36,18 +35,13 @@ def load_workload_file(path: Path | None, changes: Mapping[str, Any]) -> Workloa
     places = Places(Place("the options"))
     data: dict[str, Any] = {}
     if path is not None:
-        try:
-            found, places = read_yaml(path.read_text(encoding="utf-8"), str(path))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ScenarioError(f"cannot be read: {error}", file=str(path)) from None
-        if not isinstance(found, dict) or "workload" not in found:
-            raise ScenarioError("expected a mapping with `workload` (and `seed`)", file=str(path), line=1)
+        expected = "a mapping with `workload` (and `seed`)"
+        found, places = read_mapping(path, expected)
+        if "workload" not in found:
+            raise ScenarioError(f"expected {expected}", file=str(path), line=1)
         data = {key: found[key] for key in ("seed", "workload") if key in found}
     section = data.get("workload", {})
     if changes:
         section = {**section, **changes} if isinstance(section, dict) else dict(changes)
     data["workload"] = section
-    try:
-        return WorkloadFile.model_validate(data)
-    except ValidationError as error:
-        raise scenario_error(describe_problems(error, data, places, WorkloadFile)) from None
+    return check_section(WorkloadFile, data, places)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from simserve.scheduler.batch import Batch
 from simserve.scheduler.request_book import RequestBook
-from simserve.scheduler.sequence import FINISHED, PREEMPTED, RUNNING, Sequence
+from simserve.scheduler.sequence import FINISHED, PREEMPTED, Sequence
 
 
 class Accounting(RequestBook):
@@ -21,25 +21,11 @@ class Accounting(RequestBook):
             self.waiting.pop_head()
         else:
             self.waiting.take(sequence)
-        sequence.status = RUNNING
+        sequence.take_seat(self.steps, hit_tokens)
         sequence.computed = hit_tokens
-        sequence.tenure_start = self.steps
-        sequence.tenure_hit = hit_tokens
-        if sequence.first_step < 0:
-            sequence.cached_tokens = hit_tokens
-            sequence.first_step = self.steps
-        else:
-            sequence.join_step = -1
-            self._close_preemption(sequence)
         self._admissions += 1
         sequence.order = self._admissions
         self.running.append(sequence)
-
-    def _close_preemption(self, sequence: Sequence) -> None:
-        """Let the span that began when a sequence lost its seat end with the step before this one."""
-        assert sequence.spans is not None
-        _, first, _, _ = sequence.spans[-1]
-        sequence.spans[-1] = ("preempted", first, self.steps - 1, 0)
 
     def _unseat(self, sequence: Sequence) -> None:
         """Take a sequence's seat and note what it did; what becomes of its blocks is for the caller."""

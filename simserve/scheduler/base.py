@@ -146,7 +146,7 @@ class BaseScheduler(Fetching):
             most_tokens: At most so many tokens in this step; the budget bounds them too.
             whole: Only if that is all that the cache does not hold.
             hold_tokens: Take blocks for so many tokens now (at least for those of this step).
-            spare_blocks: Only if so many blocks are left free.
+            spare_blocks: Only if so many are left free.
 
         Returns:
             False, and nothing has changed, if the budget is spent or blocks are missing.

@@ -12,14 +12,12 @@ from itertools import islice
 from typing import Any, ClassVar
 
 from simserve.errors import InputError
-from simserve.kvcache.paged import NO_HITS
 from simserve.registry import register
 from simserve.scheduler.base import BaseScheduler
-from simserve.scheduler.batch import FROM_HOST, Transfer
 from simserve.scheduler.config import SchedulerConfig
 from simserve.scheduler.feedback_queue import FeedbackQueue, Job, join_level
+from simserve.scheduler.parking import ParkingScheduler
 from simserve.scheduler.sequence import RUNNING, Sequence
-from simserve.scheduler.swapping import SwappingScheduler
 from simserve.workload.request import Request
 
 # With less of the host's memory free no prompt begins.
@@ -28,7 +26,7 @@ _GIB = 2**30
 
 
 @register("engine", "fastserve")
-class FastServeScheduler(SwappingScheduler):
+class FastServeScheduler(ParkingScheduler):
     """Skip-join multi-level feedback queue, preemption at any token, proactive swapping (FastServe, 2023).
 
     The quantum of the first level is `base_quantum_s`, each further one's is twice as long. A request joins
@@ -66,10 +64,6 @@ class FastServeScheduler(SwappingScheduler):
 
     def __init__(self, config: SchedulerConfig, *, jump: bool = True, **options: Any) -> None:
         self._jobs: dict[int, Job] = {}
-        # Sequences that keep their blocks without a seat, by request id.
-        self._parked: dict[int, Sequence] = {}
-        # Of those the ones whose blocks may still be on their way from the host.
-        self._coming: set[int] = set()
         super().__init__(config, jump=jump, **options)
         if not self.host_blocks:
             raise InputError(
@@ -155,14 +149,7 @@ class FastServeScheduler(SwappingScheduler):
         if not sequence.computed:
             self.admit(sequence, whole=True)
             return
-        request_id = sequence.request.id
-        if request_id in self._moved:
-            self._fetch(sequence)
-        elif request_id in self._coming:
-            self._transfers.append(Transfer(FROM_HOST, 0, 0))  # waits for what is on its way
-        self._coming.discard(request_id)
-        del self._parked[request_id]
-        self._resume(sequence)
+        self._unpark(sequence)
         self.run(sequence)
 
     # -- memory --------------------------------------------------------------------------------------------
@@ -203,29 +190,9 @@ class FastServeScheduler(SwappingScheduler):
         return int(-(-sequence.known // size) - held)
 
     def _park(self, sequence: Sequence) -> None:
-        """Take a sequence's seat and leave it its blocks."""
-        self._unseat(sequence)
+        """Take a sequence's seat and leave it its blocks; from now on it waits."""
         self._jobs[sequence.request.id].since_ns = self.now_ns
-        self._parked[sequence.request.id] = sequence
-        self.waiting.push(sequence)
-
-    def _offload(self, sequence: Sequence, *, awaited: bool = True) -> None:
-        """Take a parked sequence's blocks: they move to the host, or are computed again if it is full."""
-        del self._parked[sequence.request.id]
-        self._coming.discard(sequence.request.id)
-        if self._count_blocks(sequence.computed) <= self.host_free:
-            self._send_to_host(sequence, awaited=awaited)
-        else:
-            self.cache.evict_all(sequence)
-            sequence.computed = 0
-            sequence.decoding = False
-
-    def _fetch(self, sequence: Sequence, *, awaited: bool = True) -> None:
-        """Bring a sequence's blocks back from the host; it has no seat yet."""
-        computed = sequence.computed
-        self.cache.admit(sequence, NO_HITS, 0, computed, computed)
-        self._transfer(FROM_HOST, self._return_blocks(sequence), awaited=awaited)
-        self._parked[sequence.request.id] = sequence
+        super()._park(sequence)
 
     def _fetch_next(self) -> None:
         """Bring those back who are next in rank, while blocks are left beyond the reserve."""
@@ -237,17 +204,6 @@ class FastServeScheduler(SwappingScheduler):
 
     # -- books ---------------------------------------------------------------------------------------------
 
-    def list_swapped(self) -> list[Sequence]:
-        """Return those of the waiting whose blocks are in host memory."""
-        return [each for each in self.waiting if each.request.id in self._moved]
-
-    def list_parked(self) -> list[Sequence]:
-        """Return those of the waiting that keep their blocks."""
-        return list(self._parked.values())
-
     def _forget(self, sequence: Sequence) -> None:
-        request_id = sequence.request.id
-        self._parked.pop(request_id, None)
-        self._coming.discard(request_id)
         super()._forget(sequence)
-        del self._jobs[request_id]
+        del self._jobs[sequence.request.id]

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from simserve.errors import IntegrityError
 from simserve.kvcache.cache_plan import Load
-from simserve.kvcache.tiers import GPU
+from simserve.kvcache.tier_moves import GPU
 from simserve.scheduler.batch import Batch, Landing, Transfer
 from simserve.scheduler.config import SchedulerConfig
 from simserve.scheduler.kv_connector import KVConnector

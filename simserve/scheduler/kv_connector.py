@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from simserve.kvcache.cache_plan import TierPlan
-from simserve.kvcache.tiers import GPU, Move
+from simserve.kvcache.tier_moves import GPU, Move
 from simserve.scheduler.batch import FROM_HOST, TO_HOST, Landing, Transfer, read_path, write_path
 
 

@@ -6,7 +6,7 @@ from array import array
 from typing import TYPE_CHECKING, Any
 
 from simserve.kvcache.prefix_keys import Span
-from simserve.kvcache.run_pool import Run
+from simserve.kvcache.run import Run
 from simserve.workload.request import Request
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Sequence:
         arrived_ns: When it reached its engine, where the scheduler keeps that.
         order: Grows with every admission to the running list.
         runs, sizes, tracked, private, shared_limit, key_spans, published: The cache's table (see
-            `kvcache.paged.Table`); `keys` is that of `kvcache.grouped`.
+            `kvcache.run.Table`); `keys` is that of `kvcache.grouped`.
         first_step, first_token_step, finish_step: Numbers of steps, -1 before they happen.
         token_steps: Step of every output, where they are not consecutive; else None.
         spans: What it did, step ranges, once that is more than one prefill and one decode; else None.
@@ -98,6 +98,25 @@ class Sequence:
             self.token_steps.extend([step] * count)
         self.outputs += count
         self.known += count
+
+    def take_seat(self, step: int, hit_tokens: int) -> None:
+        """Begin a stay in the running list with a step; a preemption ends with the step before.
+
+        Args:
+            step: The first of the stay.
+            hit_tokens: Tokens found cached.
+        """
+        self.status = RUNNING
+        self.tenure_start = step
+        self.tenure_hit = hit_tokens
+        if self.first_step < 0:
+            self.cached_tokens = hit_tokens
+            self.first_step = step
+        else:
+            self.join_step = -1
+            assert self.spans is not None
+            _, first, _, _ = self.spans[-1]
+            self.spans[-1] = ("preempted", first, step - 1, 0)
 
     def close_tenure(self, last_step: int, decode_tokens: int) -> None:
         """Append the spans of the stay in the running list that ends with `last_step`."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from simserve.errors import IntegrityError
-from simserve.kvcache.paged import NO_HITS
+from simserve.kvcache.run import NO_HITS
 from simserve.scheduler.base import BaseScheduler
 from simserve.scheduler.batch import FROM_HOST, TO_HOST, Batch, Transfer
 from simserve.scheduler.config import SchedulerConfig

@@ -12,7 +12,7 @@ from simserve.scenario.engine_build import plan_engine
 from simserve.scenario.engine_plan import EnginePlan
 from simserve.scenario.loader import load_scenario
 from simserve.scenario.schema import Scenario
-from simserve.study.points import write_value
+from simserve.study.points import resolved_settings, write_value
 from simserve.study.prices import price_of
 
 _POOL = "pools.0"
@@ -109,4 +109,4 @@ def build_candidates(
             yield Unfit(settings, str(error).splitlines()[0])
             continue
         known = tuple(price_of(pool.hardware, prices, scenario.folder) for pool in scenario.pools)
-        yield Candidate(settings, scenario, plans, known)
+        yield Candidate(resolved_settings(settings, scenario), scenario, plans, known)

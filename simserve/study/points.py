@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from simserve import __version__
 from simserve.data_files import data_folder, find_file
 from simserve.errors import InputError
 from simserve.scenario.catalog import load_hardware, load_model
@@ -25,6 +24,7 @@ from simserve.scenario.loader import load_scenario
 from simserve.scenario.schema import Scenario
 from simserve.study.policy_source import hash_sources
 from simserve.study.sweep_file import SweepFile
+from simserve.version import __version__
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Point:
 
     Attributes:
         number: Its place in the sweep, from 0.
-        settings: Values of the axes' keys.
+        settings: Values of the axes' keys; names as the catalog has them.
         seed: Of the run.
         text: The resolved scenario, as `dump_scenario` writes it.
         identity: Hash of all that its result depends on.
@@ -64,10 +64,30 @@ def expand_points(sweep: SweepFile, folder: Path | None = None) -> Iterator[Poin
         settings = dict(zip(names, values, strict=True))
         changes = [*sweep.overrides, *(f"{name}={write_value(value)}" for name, value in settings.items())]
         first = load_scenario(base, changes)
+        settings = resolved_settings(settings, first)
         for seed in _seeds(sweep, first.seed):
             scenario = first if seed == first.seed else load_scenario(base, [*changes, f"seed={seed}"])
             yield Point(number, settings, seed, dump_scenario(scenario), identify(scenario))
             number += 1
+
+
+def resolved_settings(settings: Mapping[str, Any], scenario: Scenario) -> dict[str, Any]:
+    """Return settings with the names that the scenario made of them: the catalog's for aliases of it.
+
+    Args:
+        settings: Keys of the scenario and the values that they were set to.
+        scenario: As it was loaded with them.
+    """
+    data = scenario.model_dump(mode="json")
+    return {key: _resolved(data, key, value) for key, value in settings.items()}
+
+
+def _resolved(data: Any, key: str, value: Any) -> Any:
+    for part in key.split("."):
+        data = (
+            data[int(part)] if isinstance(data, list) else data.get(part) if isinstance(data, dict) else None
+        )
+    return data if isinstance(data, str) and isinstance(value, str) else value
 
 
 def write_value(value: Any) -> str:

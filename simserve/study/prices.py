@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from simserve.devices.accelerator import Accelerator
 from simserve.errors import InputError
 from simserve.scenario.catalog import load_hardware
-from simserve.scenario.problems import describe_problems, scenario_error, show
 from simserve.scenario.section import Section
-from simserve.scenario.yaml_text import read_yaml
+from simserve.scenario.section_file import check_section, read_mapping
 
 _Usd = Annotated[float, Field(ge=0, lt=1e6)]
 
@@ -33,19 +32,8 @@ def read_price_file(path: str) -> PriceFile:
     Raises:
         InputError: For what is wrong in it, with file, line and column.
     """
-    try:
-        data, places = read_yaml(Path(path).read_text(encoding="utf-8"), path)
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}; expected a file of prices", file=path) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"is no UTF-8 text (byte {error.start}); expected YAML", file=path) from None
-    if not isinstance(data, dict):
-        expected = "expected a mapping with date, source and usd_per_hour"
-        raise InputError(f"{expected}, got {show(data)}", file=path, line=1)
-    try:
-        return PriceFile.model_validate(data)
-    except ValidationError as error:
-        raise scenario_error(describe_problems(error, data, places, PriceFile)) from None
+    data, places = read_mapping(Path(path), "a mapping with date, source and usd_per_hour")
+    return check_section(PriceFile, data, places)
 
 
 def read_prices(file: str | None, texts: Sequence[str]) -> dict[str, float]:

@@ -82,8 +82,7 @@ def recommend(
     """
     powers, budget, terms = powers or {}, budget or Budget(), tuple(slo)
     fit = {number: each for number, each in enumerate(space) if isinstance(each, Candidate)}
-    _check_prices(fit.values(), objective)
-    _check_powers(fit.values(), objective, powers)
+    check_figures(space, objective, powers)
     rate = rate_per_s or natural_rate(workload)
     search = SpaceSearch(
         fit, workload, terms, objective, rate, limits or Limits(), tolerance, runners_up, seeds
@@ -175,6 +174,22 @@ def _check_alive(probes: Sequence[Probe]) -> None:
     """Tell processes that cannot work from configurations that hold nothing."""
     if probes and all(probe.died for probe in probes):
         raise SimulationError(f"nothing could be simulated: {probes[0].error}; try --workers 1")
+
+
+def check_figures(space: Sequence[Candidate | Unfit], objective: Objective, powers: Powers) -> None:
+    """Refuse to count what is not known of some candidates.
+
+    Args:
+        space: The candidates.
+        objective: What is counted.
+        powers: As of `recommend`.
+
+    Raises:
+        InputError: If a price or a power that the objective needs is unknown.
+    """
+    fit = [each for each in space if isinstance(each, Candidate)]
+    _check_prices(fit, objective)
+    _check_powers(fit, objective, powers)
 
 
 def _check_prices(candidates: Iterable[Candidate], objective: Objective) -> None:

@@ -10,16 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from simserve.errors import InputError
 from simserve.scenario.catalog import load_hardware, load_model
 from simserve.scenario.engine_schema import DType, Version
 from simserve.scenario.numbers import PositiveInt
 from simserve.scenario.places import KeyPath, Place, Places
-from simserve.scenario.problems import describe_problems, scenario_error, show
 from simserve.scenario.section import Section, combination_error
-from simserve.scenario.yaml_text import read_yaml
+from simserve.scenario.section_file import check_section, read_mapping
 
 RUN_FILE = "run.yaml"
 
@@ -122,21 +121,8 @@ def read_run_file(path: Path) -> RunFile:
     Raises:
         InputError: For what is wrong in it, all of it, with file, line, column and the nearest valid name.
     """
-    file = str(path)
-    try:
-        data, places = read_yaml(path.read_text(encoding="utf-8"), file)
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}; expected a run.yaml", file=file) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"is no UTF-8 text (byte {error.start}); expected YAML", file=file) from None
-    if not isinstance(data, dict):
-        raise InputError(
-            f"expected a mapping of a run's facts, got {show(data)}", file=file, line=1, column=1
-        )
-    try:
-        facts = RunFacts.model_validate(data)
-    except ValidationError as error:
-        raise scenario_error(describe_problems(error, data, places, RunFacts)) from None
+    data, places = read_mapping(path, "a mapping of a run's facts")
+    facts = check_section(RunFacts, data, places)
     found = RunFile(path, facts, places)
     _check_name(found, ("hardware_id",), load_hardware, facts.hardware_id)
     _check_name(found, ("model",), load_model, facts.model)

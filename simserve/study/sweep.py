@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from simserve.errors import InputError
@@ -16,11 +16,14 @@ from simserve.study.executor import Died, Executor
 from simserve.study.point_task import Task, failure_path, read_failure, record_failure, run_task
 from simserve.study.points import Point
 from simserve.study.prices import describe_hardware
+from simserve.study.sweep_lock import hold_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-POINTS, RESULTS, MARK, LOCK = "points", "results.parquet", "sweep.json", ".lock"
+POINTS, RESULTS, MARK = "points", "results.parquet", "sweep.json"
+# While points run the table is written anew so often, and for this share of the time at most.
+_TABLE_EVERY_S, _TABLE_SHARE = 2.0, 0.05
 # (points that have ended, of all)
 Progress = Callable[[int, int], None]
 
@@ -61,7 +64,8 @@ def run_sweep(
     """Run the points that have no result yet, and write `results.parquet`.
 
     Every result is in its folder the moment its point has ended, so that a sweep that is killed goes on where
-    it was. A point that failed is tried again by the next sweep.
+    it was. A point that failed is tried again by the next sweep. While points run the table is there too, with
+    those that have not ended as "missing", so that one can look at it.
 
     Args:
         points: What to run.
@@ -75,7 +79,7 @@ def run_sweep(
     """
     prepare_folder(folder)
     run = SweepRun(points, folder, prices or {})
-    with _locked(folder):
+    with hold_folder(folder):
         tasks = [
             Task(point.identity, point.text, str(run.point_folder(point).absolute()))
             for point in {point.identity: point for point in points}.values()
@@ -94,6 +98,9 @@ def run_sweep(
 
 def _run_tasks(run: SweepRun, tasks: Sequence[Task], executor: Executor, progress: Progress | None) -> None:
     queue = iter(tasks)
+    keep_table = _table_keeper(run)
+    if tasks:
+        keep_table()
     ended = executor.run(run_task, lambda: next(queue, None))
     try:
         for number, (task, outcome) in enumerate(ended, 1):
@@ -104,6 +111,7 @@ def _run_tasks(run: SweepRun, tasks: Sequence[Task], executor: Executor, progres
                 run.failed[task.identity] = error
             else:
                 failure_path(Path(task.folder)).unlink(missing_ok=True)
+            keep_table()
             if progress is not None:
                 progress(run.reused + number, run.reused + len(tasks))
     finally:
@@ -111,6 +119,21 @@ def _run_tasks(run: SweepRun, tasks: Sequence[Task], executor: Executor, progres
         close = getattr(ended, "close", None)
         if close is not None:
             close()
+
+
+def _table_keeper(run: SweepRun) -> Callable[[], None]:
+    """Return a function that writes the table if the last time was long enough ago."""
+    due_s = 0.0
+
+    def keep_table() -> None:
+        nonlocal due_s
+        begun_s = monotonic()
+        if begun_s >= due_s:
+            write_results(run)
+            ended_s = monotonic()
+            due_s = ended_s + max(_TABLE_EVERY_S, (ended_s - begun_s) / _TABLE_SHARE)
+
+    return keep_table
 
 
 def prepare_folder(folder: Path) -> None:
@@ -185,31 +208,6 @@ def _is_sweep(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and content.get("kind") == "simserve sweep"
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a sweep's folder: two sweeps at once would run points twice. A sweep that is killed lets go."""
-    with (folder / LOCK).open("w") as file:
-        try:
-            _lock(file.fileno())
-        except BlockingIOError:
-            message = "another sweep is at work in it; wait for it, or choose another folder"
-            raise InputError(message, file=str(folder)) from None
-        yield
-
-
-def _lock(file: int) -> None:
-    """Lock a file, where the system and its file system can."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if isinstance(error, BlockingIOError):
-            raise
 
 
 def _remove_halves(points: Path) -> None:

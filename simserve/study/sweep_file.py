@@ -19,13 +19,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from simserve.errors import InputError
 from simserve.scenario.numbers import PositiveInt
-from simserve.scenario.problems import describe_problems, scenario_error, show
 from simserve.scenario.section import Section, combination_error
-from simserve.scenario.yaml_text import read_yaml
+from simserve.scenario.section_file import check_section, read_mapping
 
 # A sweep with more points than this is a mistake.
 _MOST_POINTS = 1_000_000
@@ -135,19 +133,8 @@ def read_sweep_file(path: str | Path) -> SweepFile:
     Raises:
         InputError: For what is wrong in it, all of it, with file, line, column and the nearest valid name.
     """
-    file = str(path)
-    try:
-        data, places = read_yaml(Path(path).read_text(encoding="utf-8"), file)
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}; expected a sweep's YAML", file=file) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"is no UTF-8 text (byte {error.start}); expected YAML", file=file) from None
-    if not isinstance(data, dict):
-        raise InputError(f"expected a mapping with base and axes, got {show(data)}", file=file, line=1)
-    try:
-        return SweepFile.model_validate(data)
-    except ValidationError as error:
-        raise scenario_error(describe_problems(error, data, places, SweepFile)) from None
+    data, places = read_mapping(Path(path), "a mapping with base and axes")
+    return check_section(SweepFile, data, places)
 
 
 def _whole(value: float) -> int | float:

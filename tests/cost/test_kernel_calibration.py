@@ -11,12 +11,8 @@ from simserve.cost.kernel_calibration import KernelCalibration
 from simserve.cost.kernels.gemm import SERVING_VARIANTS, GemmForm, gemm_shapes
 from simserve.data_files import data_folder
 from simserve.errors import InputError, UnknownNameError
-from simserve.scenario.catalog import (
-    hardware_names,
-    load_calibration,
-    load_generic_calibration,
-    load_hardware,
-)
+from simserve.scenario.catalog import load_calibration, load_generic_calibration, load_hardware
+from simserve.scenario.known_names import hardware_names
 
 CONSTANTS = {parameter.name: parameter.start for parameter in GemmForm.parameters}
 SIZES = gemm_shapes(*np.full((3, 1), 4096.0), "bfloat16")

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simserve.cost.calibrate.steps import DistServeSteps, SiliconRuns, SplitwiseSteps
+from simserve.cost.calibrate.silicon_runs import SiliconRuns
+from simserve.cost.calibrate.steps import DistServeSteps, SplitwiseSteps
 from simserve.cost.kernel_calibration import KernelCalibration
 from simserve.scenario.catalog import load_calibration, load_generic_calibration, load_hardware
 

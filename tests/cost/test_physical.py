@@ -9,7 +9,8 @@ import pytest
 from simserve.cost.build import ExplainableTimer
 from simserve.cost.timer import Chunk
 from simserve.model.dtype import weight_format
-from simserve.scenario.catalog import hardware_names, load_hardware
+from simserve.scenario.catalog import load_hardware
+from simserve.scenario.known_names import hardware_names
 
 # Dense GQA, experts, latent attention, windows, and a model of learned positions without a gated MLP.
 MODELS = ("llama-3.1-8b", "qwen3-30b-a3b", "deepseek-v2-lite", "gemma-3-12b", "opt-6.7b")

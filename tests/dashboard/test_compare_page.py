@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import simserve
+
 pytest.importorskip("streamlit")
 Open, Words = Callable[..., Any], Callable[[Any], str]
 
@@ -56,15 +58,28 @@ def test_changes_are_short(change: float | None, shown: str) -> None:
 
 
 def test_load_adds_up_over_instances(runs: Path) -> None:
-    from dashboard.overlay import MOST_POINTS, overlay_latencies, overlay_load
-    from simserve import RunFolder
-
-    found = {name: RunFolder.read(runs / name) for name in ("one", "two")}
-    for figure in (overlay_latencies(found, {"ttft_s": 1}), overlay_load(found)):
-        assert 0 < sum(len(trace.x) for trace in figure.data) <= MOST_POINTS
-    running = np.asarray(overlay_load(found).data[0].y)
+    found = {name: simserve.RunFolder.read(runs / name) for name in ("one", "two")}
+    for picture in ("latencies", "load"):
+        figure = simserve.draw_comparison(found, picture)
+        assert 0 < sum(len(trace.x) for trace in figure.data) <= 20_000
+    running = np.asarray(figure.data[0].y)
     assert running.max() == found["one"].steps["running"].max()
     assert running.min() >= 0
+
+
+def test_decades_apart_are_on_an_axis_of_logarithms(tmp_path: Path, runs: Path) -> None:
+    slow = ["workload.trace.rate_scale=50", "pools.0.replicas=1", "pools.0.engine.max_num_seqs=1"]
+    scenario = simserve.load_scenario("quickstart", ["workload.trace.limit=60", *slow])
+    folders = {"two": runs / "two", "slow": simserve.simulate(scenario).write(tmp_path / "slow")}
+    found = {name: simserve.RunFolder.read(folder) for name, folder in folders.items()}
+    drawn = simserve.draw_comparison(found, "latencies").layout
+    assert drawn.xaxis.type == "log", "TTFT"
+    low, high = drawn.xaxis.range
+    assert 10**low < found["two"].summary["median_ttft_ms"] / 1e3
+    assert 10**high > found["slow"].summary["p99_ttft_ms"] / 1e3
+    assert drawn.xaxis2.type == "linear", "TPOT"
+    alone = simserve.draw_run(found["two"], "latency_distributions").layout
+    assert (alone.xaxis.type, alone.xaxis.range[0]) == ("linear", 0)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +92,6 @@ def test_load_adds_up_over_instances(runs: Path) -> None:
     ],
 )
 def test_labels_are_short_but_told_apart(names: list[str], short: list[str]) -> None:
-    from dashboard.overlay import short_labels
+    from dashboard.difference_table import short_labels
 
     assert short_labels(names) == short

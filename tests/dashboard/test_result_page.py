@@ -120,8 +120,8 @@ def at_once(empty: Path, made_runs: Path) -> Path:
 
 
 def test_nothing_observed_is_no_zero(at_once: Path, open_page: Open, words_of: Words) -> None:
-    from dashboard.overlay import difference_table, overlay_latencies
-    from simserve import RunFolder, distribution_of, draw_run
+    from dashboard.difference_table import difference_table
+    from simserve import RunFolder, distribution_of, draw_comparison, draw_run
 
     app = open_page("result", run="static")
     assert not app.exception
@@ -137,7 +137,7 @@ def test_nothing_observed_is_no_zero(at_once: Path, open_page: Open, words_of: W
     assert [bool(len(trace.x)) for trace in figure.data] == [True, False, False, True]
     assert figure.layout.xaxis2.range[0] == 0
     assert draw_run(runs["static"], "latencies_over_time").data
-    assert sum(len(trace.x) > 0 for trace in overlay_latencies(runs, {}).data) == 6
+    assert sum(len(trace.x) > 0 for trace in draw_comparison(runs, "latencies").data) == 6
     row = difference_table(runs).set_index("figure").loc["p90_tpot_ms"]
     assert np.isnan(row["static"])
     assert np.isnan(row["two, change in %"])

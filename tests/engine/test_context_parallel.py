@@ -12,7 +12,8 @@ from simserve.cost.attention_prices import KernelAttention
 from simserve.cost.build import CostSpec, ExplainableTimer, build_timers
 from simserve.cost.context_parallel import ContextParallelAttention
 from simserve.cost.kernel_calibration import KernelCalibration
-from simserve.engine.memory import MemoryPlan, MemoryRequest, plan_memory
+from simserve.engine.memory import MemoryRequest, plan_memory
+from simserve.engine.memory_plan import MemoryPlan
 from simserve.errors import InputError
 from simserve.model.operators import AttentionOperator
 from simserve.model.parallelism import Parallelism

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from simserve.errors import CapacityError, InputError, IntegrityError
 from simserve.kvcache.contiguous import ALLOCATORS, ContiguousCache
-from simserve.kvcache.paged import NO_HITS
 from simserve.kvcache.reservation import RESERVES
+from simserve.kvcache.run import NO_HITS
 from simserve.scheduler.sequence import Sequence
 from simserve.workload.request import Request
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from simserve.kvcache.cache_plan import CachePlan, TierPlan
-from simserve.kvcache.paged import NO_HITS
+from simserve.kvcache.run import NO_HITS
 from simserve.kvcache.tier import TierSpec
 from simserve.kvcache.tiered_cache import TieredCache
 from simserve.scheduler.sequence import Sequence
@@ -130,7 +130,7 @@ def test_a_preempted_sequence_leaves_no_trace() -> None:
     cache.evict_all(row)
     cache.check_integrity([])
     assert cache.pool.num_free == 10
-    assert not cache._keys
+    assert not cache._chunks._keys
     # One that comes back from a swap brings its own tokens.
     assert cache.admit(row, NO_HITS, 0, 32, 36)
     cache.check_integrity([row])

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from simserve.errors import InputError, IntegrityError
 from simserve.kvcache.prefix_hits import measure_radix_hits, measure_tiered_hits
 from simserve.kvcache.tier import WRITE_MODES, TierSpec
-from simserve.kvcache.tiers import Move, Stretch, TierStack
+from simserve.kvcache.tier_moves import Move
+from simserve.kvcache.tiers import Stretch, TierStack
 from simserve.workload.request import Request, Segment
 
 # A chunk is ten bytes: ten tokens of a byte each.

@@ -12,7 +12,8 @@ from simserve.model.precision import resolve_precision
 from simserve.model.shape import ModelShape
 from simserve.model.stage import Stage, split_stages, stage_weight_bytes
 from simserve.model.stage_operators import list_operators
-from simserve.scenario.catalog import load_model, model_names
+from simserve.scenario.catalog import load_model
+from simserve.scenario.known_names import model_names
 
 
 def whole(shape: ModelShape) -> Stage:

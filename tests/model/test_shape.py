@@ -7,7 +7,8 @@ import json
 import pytest
 
 from simserve.data_files import data_folder
-from simserve.scenario.catalog import load_model, model_names
+from simserve.scenario.catalog import load_model
+from simserve.scenario.known_names import model_names
 
 # Totals that the model cards state (safetensors metadata on their pages), one a kind of architecture.
 PUBLISHED = {

@@ -6,7 +6,8 @@ import pytest
 
 from simserve.errors import InputError
 from simserve.model.stage import split_stages, stage_weight_bytes
-from simserve.scenario.catalog import load_model, model_names
+from simserve.scenario.catalog import load_model
+from simserve.scenario.known_names import model_names
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,17 @@ def test_other_requests_are_warned_of(other: dict[str, Any], capsys: pytest.Capt
     assert capsys.readouterr().out.splitlines()[2].startswith("warning: the workloads differ")
 
 
+def test_differences_of_ten_times_and_more_are_factors(capsys: pytest.CaptureFixture[str]) -> None:
+    before = side("a", mean_ttft_ms=10.0, p99_ttft_ms=20.0, mean_itl_ms=5.0)
+    print_comparison(before, side("b", mean_ttft_ms=52_950.0, p99_ttft_ms=199.0, mean_itl_ms=0.05))
+    changes = {line.split()[0]: line.split()[-1] for line in capsys.readouterr().out.splitlines() if line}
+    assert [changes[key] for key in ("mean_ttft_ms", "p99_ttft_ms", "mean_itl_ms")] == [
+        "x5,295",
+        "+895.0%",
+        "-99.0%",
+    ]
+
+
 def test_tokens_that_came_at_once_are_no_gain(capsys: pytest.CaptureFixture[str]) -> None:
     static = side("static", mean_tpot_ms=0.0, mean_itl_ms=None)
     print_comparison(side("vllm", mean_tpot_ms=7.0, mean_itl_ms=7.0), static)

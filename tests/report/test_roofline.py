@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -163,14 +164,17 @@ def test_the_page_works_without_a_network(tmp_path: Path) -> None:
 
     found = roofline("llama-3.1-8b", "h100-sxm", batch=32, context=4096, prefill=512, what_if="flops=2x")
     figure = draw_roofline(found)
-    points = [trace for trace in figure.data if trace.text]
+    points = [trace for trace in figure.data if trace.mode == "markers"]
     drawn = " ".join(text for trace in points for text in trace.customdata)
     assert {name for name in ("qkv", "mlp_down", "mlp_up", "lm_head") if f"<b>{name}</b>" in drawn} == {
         "qkv", "mlp_down", "mlp_up", "lm_head"
     }  # fmt: skip
-    named = {name for trace in points for name in trace.text}
-    assert "mlp_up" in named, "the largest is named"
-    assert "qkv" not in named, "what lies beside it is not"
+    names = figure.layout.annotations
+    large = {row.operator for row in found.step.rows if row.share >= 0.03 and row.intensity}
+    assert {name.text.split()[0] for name in names} == large
+    for one, other in combinations(names, 2):
+        if abs(one.x - other.x) < 0.1 and abs(one.y - other.y) < 0.01:
+            assert abs(one.ay - other.ay) > 10, "no two names in one place"
     ridge = found.step.peak_flops["bfloat16"] / found.step.bytes_per_s
     assert any(trace.mode == "lines" and ridge in trace.x for trace in figure.data)
     page = tmp_path / "roofline.html"

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from simserve.errors import InputError, UnknownNameError
-from simserve.scenario.catalog import hardware_names, load_calibration, load_hardware, load_model, model_names
+from simserve.scenario.catalog import load_calibration, load_hardware, load_model
+from simserve.scenario.known_names import hardware_names, model_names
 
 # Every model and GPU that the measured end-to-end runs name.
 RUN_MODELS = {
@@ -47,11 +48,11 @@ def test_spellings_of_hardware_resolve(alias: str, name: str) -> None:
 
 def test_no_alias_has_two_meanings() -> None:
     from simserve.data_files import data_folder
-    from simserve.scenario.catalog import _squeeze
+    from simserve.scenario.known_names import squeeze
 
     seen: dict[str, str] = {}
     for name in hardware_names():
-        for spelling in {_squeeze(alias) for alias in (name, *load_hardware(name).aliases)}:
+        for spelling in {squeeze(alias) for alias in (name, *load_hardware(name).aliases)}:
             assert seen.setdefault(spelling, name) == name
     models: dict[str, str] = {}
     for path in data_folder("models").glob("*.json"):
@@ -115,8 +116,8 @@ def test_own_files_are_found_beside_the_scenario(tmp_path: Path) -> None:
     [
         ("name: [\n", r"bad\.yaml:2:1: not valid YAML"),
         ("- 1\n", "expected a mapping"),
-        ("name: !!python/object/apply:os.system [echo]\n", r"bad\.yaml:1:7: not valid YAML"),
-        ("name: x\n", "needs 'memory_gb'"),
+        ("name: !!python/object/apply:os.system [echo]\n", r"bad\.yaml:1:7: tag .* not allowed"),
+        ("name: x\n", "missing key 'memory_gb'"),
     ],
 )
 def test_broken_hardware_files_are_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from simserve.errors import ScenarioError
+from simserve import registry
+from simserve.errors import InputError, ScenarioError
 from simserve.scenario.loader import load_scenario, scenario_names
 
 WORKLOAD = "workload: {arrivals: 10, prompt_tokens: 512, output_tokens: 64, requests: 100}\n"
@@ -190,10 +192,43 @@ def test_mistakes_elsewhere(text: str, expected: str) -> None:
     assert expected in message_of(text)
 
 
-def test_policies_of_strangers_import_nothing() -> None:
-    text = BASE + "pools: l4\nrouter: {policy: 'antigravity:fly'}\n"
-    with pytest.raises(ScenarioError, match=r"4:18: router\.policy: 'antigravity:fly' would import code"):
+_OWN_CODE = (
+    "engine.kind=this:s",
+    "engine.order=this:s",
+    "engine.order={policy: this:s}",
+    "engine.order={policy: sjf, predictor: {kind: this:s}}",
+    "engine.kv_cache={eviction: this:s}",
+    "engine.options={length_estimate: this:s}",
+    "engine.options={deep: [{down: ' this:s '}]}",
+)
+
+
+@pytest.mark.parametrize("kind", registry.names("engine"))
+@pytest.mark.parametrize("change", [*_OWN_CODE, "router.policy", "router.fallback"])
+def test_policies_of_strangers_import_nothing(
+    kind: str, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    change = f"pools.0.{change}" if change.startswith("engine") else f"{change}=this:s"
+    overrides = [f"pools.0.engine.kind={kind}", change]
+    with pytest.raises(ScenarioError, match=rf"--set {change.split('=')[0]}.*would import code"):
+        load_scenario(BASE + "pools: l4\n", overrides, allow_imports=False)
+    assert "this" not in sys.modules
+
+
+def test_a_process_can_forbid_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_imports_forbidden", False)
+    registry.forbid_imports()
+    with pytest.raises(InputError, match="would import code"):
+        registry.lookup("order", "this:s")
+    assert registry.lookup("order", "fcfs")
+
+
+def test_the_place_of_code_is_told() -> None:
+    text = BASE + "pools: l4\nrouter: {policy: 'this:s'}\n"
+    with pytest.raises(ScenarioError, match=r"4:18: router\.policy: 'this:s' would import code"):
         load_scenario(text, allow_imports=False)
+    assert load_scenario("name: 'a:b'\n" + BASE + "pools: l4\n", allow_imports=False).name == "a:b"
     with pytest.raises(ScenarioError, match=r"expected package\.module:Class"):
         load_scenario(BASE + "pools: l4\nrouter: {policy: 'a b:c'}\n")
     with pytest.raises(ScenarioError, match=r"cannot import router 'simserve\.absent:Nothing'"):

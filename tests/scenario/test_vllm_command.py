@@ -29,7 +29,7 @@ def test_flags_in_every_spelling() -> None:
         "--long-prefill-token-threshold 512 --num-gpu-blocks-override 5000 -dp 3"
     )
     assert unknown == []
-    assert scenario.model == "meta-llama/Llama-3.1-8B"
+    assert scenario.model == "llama-3.1-8b"
     assert scenario.seed == 7
     assert (pool.replicas, pool.hardware) == (1, "h100-sxm")
     assert engine == Engine(
@@ -72,7 +72,7 @@ def test_flags_in_every_spelling() -> None:
 )
 def test_command_lines_as_they_are_pasted(command: str) -> None:
     scenario, _, engine, unknown = imported(command)
-    assert (scenario.model, engine.max_num_seqs, unknown) == ("Qwen/Qwen3-14B", 64, [])
+    assert (scenario.model, engine.max_num_seqs, unknown) == ("qwen3-14b", 64, [])
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_speculative_config() -> None:
         "--speculative-config.num-speculative-tokens 4"
     )
     assert engine.speculative is not None
-    assert (engine.speculative.method, engine.speculative.model) == ("draft_model", "Qwen/Qwen3-0.6B")
+    assert (engine.speculative.method, engine.speculative.model) == ("draft_model", "qwen3-0.6b")
 
 
 def test_unknown_flags_and_values_are_listed() -> None:
@@ -118,7 +118,7 @@ def test_unknown_flags_and_values_are_listed() -> None:
 
 def test_a_model_behind_an_unknown_switch_is_found() -> None:
     scenario, _, _, unknown = imported("vllm serve --some-new-switch Qwen/Qwen3-14B")
-    assert (scenario.model, unknown) == ("Qwen/Qwen3-14B", ["--some-new-switch"])
+    assert (scenario.model, unknown) == ("qwen3-14b", ["--some-new-switch"])
 
 
 def test_assumptions_are_commented() -> None:

@@ -7,7 +7,7 @@ import pytest
 from simserve.engine.transfers import TierPath, TransferClock
 from simserve.kvcache.cache_plan import TierPlan
 from simserve.kvcache.tier import TierSpec
-from simserve.kvcache.tiers import Move
+from simserve.kvcache.tier_moves import Move
 from simserve.scheduler.batch import FROM_HOST, TO_HOST, Landing, Transfer, read_path, write_path
 from simserve.scheduler.kv_connector import KVConnector
 

@@ -18,6 +18,7 @@ from simserve.cli.entry import app
 from simserve.data_files import data_folder
 from simserve.errors import InputError
 from simserve.scenario.loader import load_scenario
+from simserve.study import sweep, sweep_lock
 from simserve.study.executor import LocalExecutor
 from simserve.study.point_task import Task
 from simserve.study.points import Point, expand_points, identify
@@ -194,6 +195,23 @@ def test_a_stopped_sweep_goes_on_and_runs_nothing_twice(folder: Path) -> None:
     assert pq.read_table(out / RESULTS)["status"].to_pylist() == ["done"] * 12
     assert run_sweep(points, out, third := InOrder()).reused == 12
     assert ran(third) == []
+
+
+def test_the_table_is_there_while_points_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "_TABLE_EVERY_S", 0.0)
+    monkeypatch.setattr(sweep, "_TABLE_SHARE", 1e9)
+    seen = []
+
+    def progress(ended: int, total: int) -> None:
+        statuses = pq.read_table(folder / "out" / RESULTS)["status"].to_pylist()
+        seen.append(
+            (statuses.count("done"), statuses.count("missing"), sweep_lock.is_sweeping(folder / "out"))
+        )
+
+    run_sweep(points_of(folder), folder / "out", InOrder(), progress=progress)
+    assert seen == [(ended, 12 - ended, True) for ended in range(1, 13)]
+    assert not sweep_lock.is_sweeping(folder / "out")
+    assert not sweep_lock.is_sweeping(folder)
 
 
 def test_processes_and_this_one_give_the_same_bytes(folder: Path) -> None:

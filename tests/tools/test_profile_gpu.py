@@ -14,7 +14,7 @@ from simserve.cli.calibration import FitOptions, fit_file
 from simserve.cost.calibrate.families import families_of
 from simserve.cost.calibrate.tables import read_table
 from simserve.cost.calibration_file import read_fits
-from simserve.scenario.catalog import read_yaml
+from simserve.scenario.catalog import read_calibration_file
 from tools.profile_gpu.__main__ import main
 from tools.profile_gpu.clock import CASE_BUDGET_S, FEWEST, MOST, Launch, count_repeats, measure_s
 from tools.profile_gpu.launches import Ready
@@ -167,6 +167,6 @@ def test_what_it_writes_can_be_fitted(tmp_path: Path) -> None:
     run(cases, tmp_path, minutes=60)
     out = tmp_path / "h100.yaml"
     fit_file(str(tmp_path), "h100-sxm", str(out), FitOptions(frozenset(), "2026-01-01", "a fake", None, True))
-    (fit,) = read_fits(read_yaml(out))
+    (fit,) = read_fits(read_calibration_file(out))
     assert (fit.family, fit.framework, fit.rows) == ("gemm", "torch", len(cases))
     assert fit.error["mape"] < 3

@@ -93,16 +93,15 @@ class RequestTable:
         self._micro_batches = [MicroBatch(config.page_size) for _ in range(config.pipeline_parallel_size)]
         self._flying: deque[MicroBatch] = deque()
         self._turn = -1
-        self._entered = self._micro_batches[0]
-        self.batch, self.decoders = self._entered.batch, self._entered.decoders
+        self._entered = entered = self._micro_batches[0]
+        self.batch, self.decoders = entered.batch, entered.decoders
         self._last: RowBatch | None = None
         # Whether a row of the running batch has ended and is still listed there.
         self._has_ended = False
         # Passes that must still decode before the next prefill.
         self._deferrals = 0
         self._has_deferred = False
-        self._stamps = 0
-        self._orders = 0
+        self._stamps = self._orders = 0
 
     @property
     def connector(self) -> KVConnector | None:
@@ -160,16 +159,7 @@ class RequestTable:
 
     def _seat(self, row: Row) -> None:
         """Give an admitted request a row."""
-        row.status = RUNNING
-        row.tenure_start = self.steps
-        row.tenure_hit = row.prefix
-        if row.cached_tokens < 0:
-            row.cached_tokens = row.prefix
-            row.first_step = self.steps
-        else:
-            row.join_step = -1
-            assert row.spans is not None
-            row.spans[-1] = ("preempted", row.spans[-1][1], self.steps - 1, 0)
+        row.take_seat(self.steps, row.prefix)
         self.running.append(row)
 
     def _unseat(self, row: Row) -> None:

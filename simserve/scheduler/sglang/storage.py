@@ -16,7 +16,8 @@ from simserve.kvcache.radix_host import HostedRadixCache
 from simserve.kvcache.radix_host_node import HostedNode
 from simserve.kvcache.radix_node import path_segments
 from simserve.kvcache.tier import TierCounts
-from simserve.kvcache.tiers import GPU, Move, TierStack
+from simserve.kvcache.tier_moves import GPU, Move
+from simserve.kvcache.tiers import TierStack
 from simserve.scheduler.batch import Landing
 from simserve.scheduler.kv_connector import KVConnector
 from simserve.scheduler.sglang.row import Row

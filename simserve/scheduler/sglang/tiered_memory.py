@@ -14,7 +14,7 @@ from simserve.kvcache.eviction import build_eviction
 from simserve.kvcache.radix_host import HostedRadixCache
 from simserve.kvcache.radix_host_node import HostedNode
 from simserve.kvcache.tier import TierCounts
-from simserve.kvcache.tiers import GPU, Move
+from simserve.kvcache.tier_moves import GPU, Move
 from simserve.scheduler.batch import Batch, Transfer
 from simserve.scheduler.kv_connector import KVConnector
 from simserve.scheduler.sglang.config import SglangConfig

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from simserve.kvcache.paged import NO_HITS
+from simserve.kvcache.run import NO_HITS
 from simserve.scheduler.batch import Batch, Entry
 from simserve.scheduler.config import SchedulerConfig
-from simserve.scheduler.sequence import RUNNING, Sequence
+from simserve.scheduler.sequence import Sequence
 from simserve.scheduler.vllm.outputs import OutputScheduler
 
 # Why admission stopped in the last schedule(); decides for how long that holds.
@@ -89,18 +89,8 @@ class AdmissionScheduler(OutputScheduler):
         """Move an admitted sequence to the running list."""
         if batch.observed:
             batch.observed.admit(sequence)
-        sequence.status = RUNNING
+        sequence.take_seat(self.steps, hit_tokens)
         sequence.computed = hit_tokens
-        sequence.tenure_start = self.steps
-        sequence.tenure_hit = hit_tokens
-        if sequence.cached_tokens < 0:
-            sequence.cached_tokens = hit_tokens
-            sequence.first_step = self.steps
-        else:
-            sequence.join_step = -1
-            assert sequence.spans is not None
-            _, first, _, _ = sequence.spans[-1]
-            sequence.spans[-1] = ("preempted", first, self.steps - 1, 0)
         self._admissions += 1
         sequence.order = self._admissions
         self.running.append(sequence)

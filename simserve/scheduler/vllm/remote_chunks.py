@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 from simserve.errors import InputError
 from simserve.kvcache.cache_plan import TierPlan
-from simserve.kvcache.prefix_keys import block_keys, token_segments
+from simserve.kvcache.chunk_keys import ChunkKeys
 from simserve.kvcache.tier import TierCounts
-from simserve.kvcache.tiers import Move, Stretch, TierStack
+from simserve.kvcache.tier_moves import Move
+from simserve.kvcache.tiers import Stretch, TierStack
 from simserve.scheduler.batch import Landing, Transfer
 from simserve.scheduler.kv_connector import KVConnector
 from simserve.scheduler.sequence import Sequence
-from simserve.workload.request import Request
 
 
 class Match(NamedTuple):
@@ -66,9 +66,7 @@ class RemoteChunks:
         self._plan = plan
         self._stack = TierStack(plan.specs, plan.bytes_per_token, plan.chunk_tokens)
         self._shares_gpu = shares_gpu
-        # By request id: keys of its chunks, and how many of them the tiers have been offered.
-        self._keys: dict[int, list[int]] = {}
-        self._offered: dict[int, int] = {}
+        self._chunks = ChunkKeys(plan.chunk_tokens)
         # Keys of chunks on their way to the GPU beside the steps.
         self._coming: dict[int, None] = {}
         self._moves: list[Move] = []
@@ -76,7 +74,7 @@ class RemoteChunks:
     @property
     def counts(self) -> Mapping[str, TierCounts]:
         """What each tier was asked and has moved, by its name."""
-        return {tier.spec.name: tier.counts for tier in self._stack.tiers}
+        return self._stack.counts
 
     # -- loading ------------------------------------------------------------------------------------------
 
@@ -109,8 +107,7 @@ class RemoteChunks:
         """Note what was asked for a sequence that has got its blocks; return what is loaded for it."""
         if match.chosen:
             # What was loaded lies in the tiers; only what comes behind is offered to them.
-            request_id = sequence.request.id
-            self._offered[request_id] = max(self._offered.get(request_id, 0), match.chosen[-1].end)
+            self._chunks.note_offered(sequence.request, match.chosen[-1].end)
         return self._stack.fetch(match.keys, match.found, match.chosen, match.skip)
 
     def load_beside(self, sequence: Sequence, match: Match) -> Landing:
@@ -121,7 +118,7 @@ class RemoteChunks:
 
     def note_landed(self, sequence: Sequence) -> None:
         """Note that the chunks of a load beside the steps are on the GPU."""
-        for key in self._chunk_keys(sequence.request)[: sequence.computed // self._plan.chunk_tokens]:
+        for key in self._chunks.keep(sequence.request)[: sequence.computed // self._plan.chunk_tokens]:
             self._coming.pop(key, None)
 
     def load_before(self, sequence: Sequence, match: Match) -> list[Transfer]:
@@ -139,12 +136,9 @@ class RemoteChunks:
 
     def store(self, sequence: Sequence, tokens: int) -> None:
         """Offer the whole chunks of a sequence's first tokens to the tiers; they move beside the steps."""
-        request_id = sequence.request.id
-        offered = self._offered.get(request_id, 0)
-        full = tokens // self._plan.chunk_tokens
-        if full > offered:
-            self._offered[request_id] = full
-            self._moves += self._stack.publish(self._chunk_keys(sequence.request)[offered:full])
+        keys = self._chunks.offer(sequence.request, tokens)
+        if keys:
+            self._moves += self._stack.publish(keys)
 
     @property
     def has_moves(self) -> bool:
@@ -159,8 +153,7 @@ class RemoteChunks:
 
     def forget(self, sequence: Sequence) -> None:
         """Note that a request has ended."""
-        self._keys.pop(sequence.request.id, None)
-        self._offered.pop(sequence.request.id, None)
+        self._chunks.forget(sequence.request)
         self.connector.forget(sequence.request.id)
 
     def check_integrity(self) -> None:
@@ -174,12 +167,4 @@ class RemoteChunks:
         tokens = sequence.known
         if not sequence.preemptions:
             tokens = min(tokens, sequence.request.shared_tokens)
-        return self._chunk_keys(sequence.request)[: tokens // self._plan.chunk_tokens]
-
-    def _chunk_keys(self, request: Request) -> list[int]:
-        keys = self._keys.get(request.id)
-        if keys is None:
-            chunks = (request.prompt_tokens + request.max_tokens) // self._plan.chunk_tokens
-            keys = block_keys(token_segments(request), self._plan.chunk_tokens, chunks)
-            self._keys[request.id] = keys
-        return keys
+        return self._chunks.keep(sequence.request)[: tokens // self._plan.chunk_tokens]

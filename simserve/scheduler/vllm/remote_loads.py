@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from simserve.kvcache.cache_plan import Load
-from simserve.kvcache.paged import NO_HITS
+from simserve.kvcache.run import NO_HITS
 from simserve.kvcache.tier import TierCounts
 from simserve.scheduler.batch import Batch, Transfer
 from simserve.scheduler.config import SchedulerConfig

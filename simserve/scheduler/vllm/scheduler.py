@@ -149,16 +149,7 @@ class VllmScheduler(SteadyScheduler):
         return Forecast(shapes, -1, -1)
 
     def advance(self, steps: int, owed: int = 0, usage: list[Usage] | None = None) -> tuple[Usage, Usage]:
-        """Pass `steps` completions and `owed + steps` schedules at once, as `horizon` has promised.
-
-        Args:
-            steps: Completions.
-            owed: 1 if a schedule comes before the first of them.
-            usage: If given, that after each of the schedules is appended.
-
-        Returns:
-            The usage after the first and after the last of the schedules.
-        """
+        """Pass `steps` completions and `owed + steps` schedules at once; see `contract.Scheduler.advance`."""
         cohort = self._ready
         self.preempted = []
         if not self._consecutive or usage is not None or self._watched or self.observe:
@@ -168,23 +159,16 @@ class VllmScheduler(SteadyScheduler):
         depth = self._complete_silently(steps) + owed
         cohort.completed += steps
         # Blocks are only counted here, so those of all schedules but the first can be taken in one go.
-        buckets, size = cohort.buckets, cohort.block_size
         begin = cohort.ordinal
         cohort.ordinal = end = begin + schedules
         plain = schedules - 1 if 0 <= self._drop_at == schedules - 1 else schedules
         taken = first = 0
         if plain:
-            first = taken = len(buckets[begin % size])
-            if plain > size:
-                taken = plain // size * cohort.count
-                for ordinal in range(begin, begin + plain % size):
-                    taken += len(buckets[ordinal % size])
-            else:
-                for ordinal in range(begin + 1, begin + plain):
-                    taken += len(buckets[ordinal % size])
+            first = cohort.count_takers(begin, 1)
+            taken = first if plain == 1 else cohort.count_takers(begin, plain)
         if plain < schedules:
             cohort.drop_foreseen(end - self._lag)
-            thinned = len(buckets[(end - 1) % size])
+            thinned = cohort.count_takers(end - 1, 1)
             taken += thinned
             first = first if plain else thinned
         pool = self.pool

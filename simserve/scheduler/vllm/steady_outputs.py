@@ -6,10 +6,10 @@ from simserve.kvcache.run_pool import RunPool
 from simserve.scheduler.batch import Batch
 from simserve.scheduler.sequence import FINISHED, Sequence
 from simserve.scheduler.vllm.cohort import Cohort
-from simserve.scheduler.vllm.membership import CohortScheduler
+from simserve.scheduler.vllm.switching import SwitchingScheduler
 
 
-class SteadyOutputs(CohortScheduler):
+class SteadyOutputs(SwitchingScheduler):
     """`complete()` for batches whose decoders are members of a cohort."""
 
     def complete(self, batch: Batch | None = None) -> list[Sequence]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from simserve.cost.build import CostSpec, ExplainableTimer, build_timers
-from simserve.cost.stage_cost import OperatorTime
+from simserve.cost.operator_time import OperatorTime
 from simserve.errors import InputError
 from simserve.report.roofline import roofline
 from simserve.scenario.catalog import load_calibration, load_generic_calibration, load_hardware, load_model
