@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
 from simserve import InputError
 
@@ -82,7 +83,8 @@ def label_of(path: Path) -> str:
 
 def _may_be_scenario(path: Path) -> bool:
     try:
-        if path.stat().st_size > _LARGEST_SCENARIO_BYTES:
+        # A pipe or a device has no end.
+        if not path.is_file() or path.stat().st_size > _LARGEST_SCENARIO_BYTES:
             return False
         return _SCENARIO_KEY.search(path.read_bytes()) is not None
     except OSError:
@@ -90,14 +92,23 @@ def _may_be_scenario(path: Path) -> bool:
 
 
 def _labelled(paths: Iterable[Path]) -> dict[str, Path]:
-    found = sorted(paths, key=lambda path: (-path.stat().st_mtime, path))
+    found = sorted((-changed, path) for path in paths if (changed := _changed_s(path)) is not None)
     labelled: dict[str, Path] = {}
-    for path in found[:_MOST]:
+    for _, path in found[:_MOST]:
         try:
             labelled.setdefault(label_of(path), path)
         except InputError:  # a link that leads out
             continue
     return labelled
+
+
+def _changed_s(path: Path) -> float | None:
+    """Return when a file or folder was changed; None of a link that leads nowhere, a pipe or a device."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime if S_ISREG(found.st_mode) or S_ISDIR(found.st_mode) else None
 
 
 def _walk() -> Iterator[Path]:

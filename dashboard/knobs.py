@@ -10,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard.folders import find_traces
+from dashboard.plots import plain_text
 from simserve import Scenario, catalog_names
 
 _POOL, _ENGINE = "pools.0", "pools.0.engine"
@@ -34,7 +35,13 @@ _KNOBS = ("pools.0.", "router.", "workload.", "seed")
 _SHOWN = "knobs-of"
 # Of numbers that need not be whole, and of all: what a browser tells apart.
 _LEAST, _MOST = 0.001, 2**53 - 1
-_LABELS = {"router.policy": "router", "workload.trace.path": "trace"}
+_LABELS = {
+    "router.policy": "router",
+    "workload.trace.path": "trace",
+    "workload.trace.limit": "requests (limit)",
+    f"{_POOL}.replicas": "replicas (instances)",
+    f"{_ENGINE}.kind": "engine",
+}
 
 
 def ask_overrides(scenario: Scenario, key: str) -> list[str]:
@@ -51,7 +58,7 @@ def ask_overrides(scenario: Scenario, key: str) -> list[str]:
     st.session_state[_SHOWN] = key
     if len(scenario.pools) > 1:
         name = scenario.pools[0].name
-        st.caption(f"The knobs are of the first pool, {name!r}; reach the others by key, below.")
+        st.caption(f"The knobs are of the first pool, '{plain_text(name)}'; reach the others by key, below.")
     changes: list[str | None] = []
     for column, paths in zip(st.columns(len(_COLUMNS)), _COLUMNS, strict=True):
         with column:

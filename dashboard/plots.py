@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 # Told apart on light and on dark grounds, and by people who do not tell red from green.
 COLORS = ("#4c8bd6", "#e07a5f", "#3fa58a", "#d9a521", "#a06cd5", "#8d99ae")
 # Less empty space around a page than Streamlit leaves, so that figures and picture fit on one screen.
-_ROOM = "<style>.stMainBlockContainer{padding:2.5rem 3rem 3rem}</style>"
+_ROOM = "<style>.stMainBlockContainer{padding:1rem 3rem 3rem}.stMainBlockContainer h1{padding-top:0}</style>"
+# What Markdown, and Streamlit's directives in it, would read as more than a letter.
+_MARKS = re.compile(r"([\\`*_{}\[\]()#!|$<>~:&^])")
 GOOD, FAIR, BAD = "#3fa58a", "#d9a521", "#d1495b"
 
 
@@ -40,14 +42,28 @@ def page(show: Callable[[], None]) -> Callable[[], None]:
 
 def show_error(error: object, advice: str) -> None:
     """Show an error, a line of it a line, and below what to do."""
-    st.error("  \n".join(str(error).splitlines()), icon=":material/error:")
+    st.error("  \n".join(map(plain_text, str(error).splitlines())), icon=":material/error:")
     st.caption(advice)
 
 
-def show_figure(figure: go.Figure, name: str) -> None:
-    """Show a picture in the page's colours, and offer it as PNG (its camera) and as an HTML file."""
+def plain_text(text: object) -> str:
+    """Return a text for places that show Markdown, where it will read as it is: names may be a stranger's."""
+    return _MARKS.sub(r"\\\1", " ".join(str(text).split()))
+
+
+def show_figure(figure: go.Figure, name: str, table: Callable[[], pd.DataFrame] | None = None) -> None:
+    """Show a picture in the page's colours, and offer it as PNG (its camera) and as an HTML file.
+
+    Args:
+        figure: The picture.
+        name: Of the files.
+        table: Makes what is drawn as a table, to be offered as CSV beside it.
+    """
     st.plotly_chart(figure, **_options(figure, name))
-    _offer_html(figure, name)
+    with st.container(horizontal=True):
+        _offer_html(figure, name)
+        if table is not None:
+            offer_csv(table, name)
 
 
 def pick_point(figure: go.Figure, name: str) -> str | None:
@@ -102,8 +118,7 @@ def show_small_table(frame: pd.DataFrame, name: str) -> None:
 
 def _cell(value: object) -> str:
     missing = value is None or (isinstance(value, float) and isnan(value))
-    shown = format_figure(None if missing else value)
-    return re.sub(r"([\\|`*_$<\[])", r"\\\1", shown)
+    return plain_text(format_figure(None if missing else value))
 
 
 def offer_csv(make: Callable[[], pd.DataFrame], name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from dashboard.folders import find_runs, label_of, roots, sweep_of
+from dashboard.plots import plain_text
 from dashboard.sweep_table import axes_of, read_sweep
 from simserve import InputError
 
@@ -33,15 +34,14 @@ def choose_run(page: str) -> Path | None:
         )
         return None
     wanted, state = st.query_params.get("run"), st.session_state
-    if wanted is not None and wanted != state.get(_NAMED):
-        if wanted in runs:
-            state["run"] = wanted
-        else:
-            st.warning(f"There is no run {wanted!r} in the folders of this dashboard; here is another.")
-    elif wanted is None and state.get(_PAGE) != page and state.get(_LAST) in runs:
-        state["run"] = state[_LAST]
+    # Streamlit forgets a choice whose page was left; the address has it, or the page before had it.
+    if wanted is not None and (wanted != state.get(_NAMED) or "run" not in state):
+        tell_unknown("run", runs)
+        state["run"] = wanted
+    elif wanted is None and state.get(_PAGE) != page:
+        state["run"] = state.get(_LAST)
     if state.get("run") not in runs:
-        state["run"] = next(iter(runs))
+        state["run"] = state[_LAST] if state.get(_LAST) in runs else next(iter(runs))
     titles = title_points(runs)
     # Not bound to the address: that would hold the titles, which are for people.
     chosen: str = st.selectbox(
@@ -51,6 +51,16 @@ def choose_run(page: str) -> Path | None:
     st.query_params["run"] = state[_NAMED] = state[_LAST] = chosen
     state[_PAGE] = page
     return runs[chosen]
+
+
+def tell_unknown(key: str, known: Collection[str]) -> None:
+    """Warn where the address names under a key what is not there, so that something else is shown."""
+    for named in st.query_params.get_all(key):
+        if named not in known:
+            st.warning(
+                f"There is no {key} '{plain_text(named)}' in this dashboard; here is another.",
+                icon=":material/link_off:",
+            )
 
 
 def link_to(page: str, **named: str | list[str]) -> str:

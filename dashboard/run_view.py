@@ -10,8 +10,26 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from dashboard.folders import find_runs, label_of, roots
-from dashboard.plots import format_figure, offer_csv, percent, show_figure, show_metrics, show_small_table
-from dashboard.run_figures import explain_missing, observed_figures
+from dashboard.plots import (
+    format_figure,
+    offer_csv,
+    percent,
+    plain_text,
+    show_figure,
+    show_metrics,
+    show_small_table,
+)
+from dashboard.run_choice import choose_run, title_points
+from dashboard.run_figures import (
+    describe_run,
+    explain_missing,
+    format_time,
+    judge,
+    latency_frame,
+    observed_figures,
+    pool_frame,
+    tell_failures,
+)
 from simserve import RunFolder, SimserveError, draw_run, write_run_page
 
 if TYPE_CHECKING:
@@ -28,8 +46,6 @@ PICTURES = {
 }
 # Pictures that can be of a part of the run.
 _OVER_TIME = ("latencies_over_time", "load_over_time", "request_lives")
-_STATISTICS = ("mean", "median", "p90", "p95", "p99")
-_LATENCIES = ("ttft", "tpot", "itl", "e2el")
 
 
 def open_run(folder: Path) -> RunFolder:
@@ -43,11 +59,31 @@ def open_run(folder: Path) -> RunFolder:
     return _open(str(folder), summary.stat().st_mtime_ns if summary.exists() else 0)
 
 
+def choose_stepped_run(page: str, nothing: str) -> RunFolder | None:
+    """Ask for a run, as `choose_run` does, and return it; None if there is none, or no step ran in it.
+
+    Args:
+        page: The page's name.
+        nothing: What to say of a run without a step.
+
+    Raises:
+        InputError: If it holds no run.
+    """
+    folder = choose_run(page)
+    if folder is None:
+        return None
+    run = open_run(folder)
+    if not run.instances:
+        st.warning(f"No step ran in this run, so {nothing}", icon=":material/block:")
+        return None
+    return run
+
+
 def draw_first_picture() -> None:
     """Draw what *Result* begins with, the newest run's first picture, before it is asked for."""
     folder = next(iter(find_runs().values()), None)
     if folder is not None:
-        _draw(str(folder), _stamp(folder), next(iter(PICTURES.values())), None)
+        _draw(str(folder), stamp_of(folder), next(iter(PICTURES.values())), None)
 
 
 def show_run(folder: Path, key: str) -> None:
@@ -62,15 +98,18 @@ def show_run(folder: Path, key: str) -> None:
     """
     run = open_run(folder)
     summary = observed_figures(run.summary)
-    st.subheader(summary.get("name") or "Run")
+    st.subheader(plain_text(summary.get("name") or "Run"))
+    label = label_of(folder)
+    known = title_points({label: folder}).get(label, label)
+    st.caption(f"{plain_text(known)} · {plain_text(describe_run(run))}")
     _show_state(summary)
     _show_figures(summary, run.scenario.get("slo") or {})
     missing = explain_missing(run.summary)
     if missing:
         st.caption(missing)
-    st.info(f"**Bottleneck.** {summary['bottleneck']}", icon=":material/search_insights:")
+    st.info(f"**Bottleneck.** {plain_text(summary['bottleneck'])}", icon=":material/search_insights:")
     for warning in summary["warnings"]:
-        st.warning(warning, icon=":material/warning:")
+        st.warning(plain_text(warning), icon=":material/warning:")
     if summary["completed"]:
         _show_picture(folder, key)
     _show_more(run, key)
@@ -85,11 +124,13 @@ def _show_picture(folder: Path, key: str) -> None:
     window = _ask_window(open_run(folder), key) if picture in _OVER_TIME else None
     try:
         with st.spinner("Drawing"):
-            figure = _draw(str(folder), _stamp(folder), picture, window)
+            figure = _draw(str(folder), stamp_of(folder), picture, window)
     except SimserveError as error:
-        st.warning(f"This picture cannot be drawn: {error}", icon=":material/warning:")
+        st.warning(f"This picture cannot be drawn: {plain_text(error)}", icon=":material/warning:")
     else:
         show_figure(figure, f"{key}-{picture}")
+        if picture == "request_lives":
+            st.caption("The mouse zooms into these lives; *Part of the run* draws those of the part alone.")
 
 
 def _ask_window(run: RunFolder, key: str) -> tuple[float, float] | None:
@@ -104,51 +145,6 @@ def _ask_window(run: RunFolder, key: str) -> tuple[float, float] | None:
     return first / 100 * end_s, last / 100 * end_s
 
 
-def latency_frame(summary: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the latencies in milliseconds, a row a kind."""
-    import pandas as pd
-
-    rows = [
-        {"ms": name.upper()} | {each: summary.get(f"{each}_{name}_ms") for each in _STATISTICS}
-        for name in _LATENCIES
-    ]
-    return pd.DataFrame(rows)
-
-
-def pool_frame(summary: Mapping[str, Any]) -> pd.DataFrame:
-    """Return a row a pool: what served the requests."""
-    import pandas as pd
-
-    return pd.DataFrame(
-        [
-            {
-                "pool": pool["name"],
-                "model": pool["model"],
-                "hardware": pool["hardware"],
-                "GPUs": pool["accelerators"],
-                "instances": len(pool["instances"]),
-                "KV blocks": pool["kv_blocks"],
-            }
-            for pool in summary["pools"]
-        ]
-    )
-
-
-def judge(summary: Mapping[str, Any], latency: str, target_s: float | None) -> tuple[str, str]:
-    """Return a remark on a latency and its colour: green if p99 holds the target, orange if p90 does."""
-    p90, p99 = summary.get(f"p90_{latency}_ms"), summary.get(f"p99_{latency}_ms")
-    if p90 is None or p99 is None:
-        return "nothing observed", "gray"
-    if target_s is None:
-        return "no target", "gray"
-    target = _time(target_s * 1e3)
-    if p99 <= target_s * 1e3:
-        return f"p99 within {target}", "green"
-    if p90 <= target_s * 1e3:
-        return f"p99 over {target}", "orange"
-    return f"p90 over {target}", "red"
-
-
 @st.cache_resource(max_entries=12, show_spinner=False)
 def _open(folder: str, stamp: int) -> RunFolder:
     return RunFolder.read(folder, allow_files=roots())
@@ -159,7 +155,8 @@ def _draw(folder: str, stamp: int, picture: str, window_s: tuple[float, float] |
     return draw_run(_open(folder, stamp), picture, window_s)
 
 
-def _stamp(folder: Path) -> int:
+def stamp_of(folder: Path) -> int:
+    """Return what changes when another run is written into a folder."""
     return (folder / "summary.json").stat().st_mtime_ns
 
 
@@ -171,15 +168,15 @@ def _show_state(summary: Mapping[str, Any]) -> None:
             "No request completed, so there is nothing to draw. See the reasons below; then give the "
             "instances more memory or a larger `max_model_len`, or choose a trace with shorter requests."
         )
-    for reason, count in summary.get("failures", {}).items():
-        st.warning(f"{count:,} requests failed: {reason}", icon=":material/cancel:")
+    for text in tell_failures(summary.get("failures", {})):
+        st.warning(plain_text(text), icon=":material/cancel:")
 
 
 def _show_figures(summary: Mapping[str, Any], slo: Mapping[str, Any]) -> None:
     figures: list[tuple[str, str, str, str]] = []
     for name in ("ttft", "tpot", "e2el"):
         value = summary.get(f"p90_{name}_ms")
-        shown = "–" if value is None else _time(value)
+        shown = "–" if value is None else format_time(value)
         figures.append((f"{name.upper()} p90", shown, *judge(summary, name, slo.get(f"{name}_s"))))
     attained = summary["slo_attainment"]
     if attained is None:
@@ -227,10 +224,6 @@ def _show_scenario(run: RunFolder, key: str) -> None:
     st.caption("Requests, a row each")
     offer_csv(lambda: _requests(run), f"{key}-requests")
     st.code(text, language="yaml", height=400)
-
-
-def _time(value_ms: float) -> str:
-    return f"{value_ms / 1e3:.3g} s" if value_ms >= 1000 else f"{value_ms:.3g} ms"
 
 
 def _requests(run: RunFolder) -> pd.DataFrame:

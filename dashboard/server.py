@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import suppress
 from importlib import import_module
 from threading import Thread
@@ -26,6 +27,10 @@ def main() -> None:
 
 def _prepare_pages() -> None:
     """Import the pages and read the run that most of them begin with, while the browser loads its part."""
+    from streamlit import runtime
+
+    while not runtime.exists():
+        time.sleep(0.01)
     from dashboard.run_view import draw_first_picture
     from dashboard.views import cluster, compare, memory, result, roofline, run, sweep, trace  # noqa: F401
     from simserve import SimserveError

@@ -82,6 +82,10 @@ class SimulationError(SimserveError):
     """A run that cannot go on."""
 
 
+class PolicyError(SimulationError):
+    """A policy of the user's raised an error, which is this one's cause."""
+
+
 class IntegrityError(SimulationError):
     """A bookkeeping invariant does not hold: a bug in a policy or in simserve."""
 

@@ -6,6 +6,7 @@ A policy is found by its registered name, or by `package.module:Class` if it is 
 from __future__ import annotations
 
 import importlib
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -106,11 +107,11 @@ def _import_policy(kind: str, path: str) -> Any:
     module_name, _, attribute = path.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        hint = ""
+    except Exception as error:  # whatever a module of the user's raises
+        hint = _place_in_import(error)
         if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
             hint = "; put the folder that holds it on PYTHONPATH: `PYTHONPATH=FOLDER simserve ...`"
-        raise InputError(f"cannot import {kind} {path!r}: {error}{hint}") from error
+        raise InputError(f"cannot import {kind} {path!r}: {_describe(error)}{hint}") from error
     policy = getattr(module, attribute, None)
     if policy is None:
         own = [value for value in vars(module).values() if getattr(value, "__module__", "") == module_name]
@@ -120,6 +121,19 @@ def _import_policy(kind: str, path: str) -> Any:
         needed = ", ".join(_NEEDED_METHODS.get(kind, ()))
         raise InputError(f"{path!r} is no {kind}: expected a class with {needed}")
     return policy
+
+
+def _describe(error: Exception) -> str:
+    return str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+
+
+def _place_in_import(error: Exception) -> str:
+    """Return where a module failed that was found; "" where it was not."""
+    if isinstance(error, SyntaxError):  # says it itself
+        return ""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
+    return f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
 
 
 def _is_policy(kind: str, value: Any) -> bool:

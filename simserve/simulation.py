@@ -25,6 +25,7 @@ from simserve.scenario.dump import dump_scenario
 from simserve.scenario.engine_build import plan_engine
 from simserve.scenario.engine_plan import EnginePlan
 from simserve.scenario.instance_build import build_instance
+from simserve.scenario.own_policies import naming_own_policies
 from simserve.scenario.schema import Scenario, Slo
 from simserve.scenario.workload_build import build_workload
 
@@ -60,18 +61,20 @@ def simulate(
         InputError: If the scenario names something that does not exist or cannot work.
         CapacityError: If a model does not fit on its hardware.
         IntegrityError: If a check does not hold.
+        PolicyError: If a policy of the user's raised an error.
     """
     started_s = time.perf_counter()
     plans = [plan_engine(scenario, index, host) for index in range(len(scenario.pools))]
     if workload is None:
         workload = build_workload(scenario.workload, seed=scenario.seed, find_file=_finder(scenario))
     env = Environment(0)
-    cluster = _build_cluster(env, scenario, plans, workload, progress, check=check, jump=jump)
-    if watch is not None:
-        watch(cluster)
-    cluster.start(workload.requests())
-    partial = _run(env)
-    cluster.stop()
+    with naming_own_policies(scenario, env):
+        cluster = _build_cluster(env, scenario, plans, workload, progress, check=check, jump=jump)
+        if watch is not None:
+            watch(cluster)
+        cluster.start(workload.requests())
+        partial = _run(env)
+        cluster.stop()
     engines = [engine for state in cluster.pools for i in state.instances for engine in i.engines]
     peeks = [engine.scheduler.cached_prefix_tokens for engine in engines]
     logs = [[engine.log for i in state.instances for engine in i.engines] for state in cluster.pools]
@@ -97,6 +100,7 @@ def simulate(
         zero_lengths=workload.zero_lengths,
         partial=partial,
         prefixes=find_held(cluster.log.prefixes, peeks),
+        prices=[plan.explain_step for plan in plans],
     )
 
 

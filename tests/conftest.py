@@ -44,7 +44,7 @@ def run_cli() -> RunCli:
     A new interpreter and its imports take longer than most commands. What is special to a process (signals,
     a terminal, start-up) is tested with real ones. As there, the folder is on the path for policies.
     """
-    from simserve.cli.entry import _run_app
+    from simserve.cli.entry import run_app
 
     def run(*words: str, cwd: Path | None = None) -> CompletedProcess[str]:
         folder = (cwd or Path.cwd()).resolve()
@@ -52,12 +52,11 @@ def run_cli() -> RunCli:
         importlib.invalidate_caches()
         with (
             chdir(folder),
-            patch.object(sys, "argv", ["simserve", *words]),
             patch.object(sys, "path", [str(folder), *sys.path]),
             redirect_stdout(StringIO()) as out,
             redirect_stderr(StringIO()) as err,
         ):
-            status = _run_app()
+            status = run_app([*words])
         for name in set(sys.modules) - before if cwd is not None else ():
             if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(folder):
                 del sys.modules[name]  # another test's folder may have one of the same name

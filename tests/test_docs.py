@@ -7,10 +7,16 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
+
+RunCli = Callable[..., CompletedProcess[str]]
+Show = Callable[..., str]
+Summarize = Callable[..., dict[str, Any]]
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -39,16 +45,22 @@ def run_python(code: str, folder: Path) -> str:
     return done.stdout
 
 
-def run_cli(*words: str, folder: Path) -> str:
-    return run_python(
-        f"import sys; from simserve.cli.entry import main; sys.argv[1:] = {words!r}; main()", folder
-    )
+@pytest.fixture
+def show(run_cli: RunCli) -> Show:
+    """`show("list", "models", folder=...)`: what the command prints."""
+
+    def run(*words: str, folder: Path) -> str:
+        done = run_cli(*words, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
 
 
-def test_the_tutorial_runs(tmp_path: Path) -> None:
+def test_the_tutorial_runs(tmp_path: Path, show: Show) -> None:
     (scenario,) = blocks("tutorial/first-run.md", "yaml")
     (tmp_path / "mine.yaml").write_text(scenario)
-    run_cli("run", "mine.yaml", "--out", "out/mine", folder=tmp_path)
+    show("run", "mine.yaml", "--out", "out/mine", folder=tmp_path)
     tables, python = blocks("tutorial/first-run.md", "python")
     assert "ttft_s" in run_python(tables, tmp_path)
     assert float(run_python(python, tmp_path)) > 0
@@ -74,12 +86,18 @@ def guide(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def summary_of(*words: str, folder: Path) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads(run_cli("run", *words, "--json", folder=folder))
-    return result
+@pytest.fixture
+def summary_of(show: Show) -> Summarize:
+    """`summary_of("mine.yaml", folder=...)`: the summary of a run."""
+
+    def run(*words: str, folder: Path) -> dict[str, Any]:
+        result: dict[str, Any] = json.loads(show("run", *words, "--json", folder=folder))
+        return result
+
+    return run
 
 
-def test_the_scheduler_of_the_guide_runs_and_jumps(guide: Path) -> None:
+def test_the_scheduler_of_the_guide_runs_and_jumps(guide: Path, summary_of: Summarize) -> None:
     slow = summary_of("patient.yaml", "--check", folder=guide)
     assert slow["completed"] == 200
     added = next(code for code in blocks(GUIDE, "python") if "Add to patient.py" in code)
@@ -102,14 +120,14 @@ def test_the_test_of_the_guide_passes(guide: Path) -> None:
     assert "1 passed" in done.stdout
 
 
-def test_the_commands_of_the_guide_run(guide: Path) -> None:
+def test_the_commands_of_the_guide_run(guide: Path, summary_of: Summarize) -> None:
     commands = [line for block in blocks(GUIDE, "sh") for line in block.splitlines()]
     figures = [summary_of(*shlex.split(command)[3:], folder=guide) for command in commands]
     assert len(figures) == 5
     assert all(each["completed"] > 0 and each["unfinished"] == 0 for each in figures)
 
 
-def test_the_order_of_the_guide_serves_the_cheapest_first(guide: Path) -> None:
+def test_the_order_of_the_guide_serves_the_cheapest_first(guide: Path, summary_of: Summarize) -> None:
     """With an unlimited queue, and more requests than can be served at once."""
     load = (
         "patient.yaml",
@@ -126,9 +144,9 @@ def test_the_order_of_the_guide_serves_the_cheapest_first(guide: Path) -> None:
     assert waits[1] < 0.9 * waits[0]
 
 
-def test_the_router_of_the_guide_routes(guide: Path) -> None:
+def test_the_router_of_the_guide_routes(guide: Path, show: Show) -> None:
     override = "router.policy=lanes:LongPromptLane"
-    run_cli("run", "scenarios/quickstart.yaml", "--set", override, "--out", "out", "-q", folder=guide)
+    show("run", "scenarios/quickstart.yaml", "--set", override, "--out", "out", "-q", folder=guide)
     import pyarrow.parquet as pq
 
     rows = pq.read_table(guide / "out" / "requests.parquet").to_pylist()
@@ -136,7 +154,7 @@ def test_the_router_of_the_guide_routes(guide: Path) -> None:
     assert all((row["instance"] == 1) == (row["prompt_tokens"] >= 1500) for row in rows)
 
 
-def test_the_variant_of_the_guide_serves_short_prompts_first(guide: Path) -> None:
+def test_the_variant_of_the_guide_serves_short_prompts_first(guide: Path, summary_of: Summarize) -> None:
     medians = []
     for kind in ("vllm", "shortest:ShortestPromptFirst"):
         options = f"{{kind: '{kind}', scheduling_policy: priority}}"
@@ -145,9 +163,9 @@ def test_the_variant_of_the_guide_serves_short_prompts_first(guide: Path) -> Non
     assert medians[1] < medians[0] / 2
 
 
-def test_the_rooflines_of_the_guide_are_drawn(tmp_path: Path) -> None:
+def test_the_rooflines_of_the_guide_are_drawn(tmp_path: Path, show: Show) -> None:
     commands = [line for block in blocks("guides/roofline.md", "sh") for line in block.splitlines()]
-    outputs = [run_cli(*command.split()[1:], folder=tmp_path) for command in commands]
+    outputs = [show(*command.split()[1:], folder=tmp_path) for command in commands]
     assert (tmp_path / "roofline.html").stat().st_size > 10_000
     shown = blocks("guides/roofline.md", "text")
     for text, output in zip(shown, (outputs[0], outputs[1], outputs[3]), strict=True):

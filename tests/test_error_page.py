@@ -35,7 +35,7 @@ TRACE = "model: llama-3.1-8b\nworkload: {trace: load.csv}\npools: h100-sxm\n"
 HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BadInput:
     """A bad input and what its error must name.
 
@@ -127,6 +127,25 @@ BAD_INPUTS = (
         ("bad.yaml:1:",),
     ),
     BadInput(
+        "A key at the wrong place",
+        {"bad.yaml": GOOD.replace("h100-sxm}", "h100-sxm, max_num_seqs: 64}")},
+        ("bad.yaml:7:", "'pools.0.engine.max_num_seqs'"),
+    ),
+    BadInput(
+        "A name that YAML reads as a number",
+        {"bad.yaml": GOOD},
+        ("4090", "'rtx-4090'"),
+        ("run", "bad.yaml", "--set", "pools.0.hardware=4090"),
+        "",
+    ),
+    BadInput(
+        "A misspelt option",
+        {"bad.yaml": GOOD},
+        ("'--ot'", "'--out'"),
+        ("run", "bad.yaml", "--ot", "build/mine"),
+        "",
+    ),
+    BadInput(
         "An override that names no key",
         {"bad.yaml": GOOD},
         ("pools.0.replica", "replicas"),
@@ -144,21 +163,20 @@ BAD_INPUTS = (
 
 @pytest.fixture(scope="module")
 def say(run_cli: RunCli, tmp_path_factory: pytest.TempPathFactory) -> Callable[[BadInput], str]:
-    """Return what simserve says on standard error; it must be no traceback and end with status 2."""
+    """What simserve says on standard error, asked once; it must be no traceback and end with status 2."""
 
     @cache
-    def say_once(case: str) -> str:
-        (bad,) = (each for each in BAD_INPUTS if each.title == case)
+    def say_once(case: BadInput) -> str:
         folder = tmp_path_factory.mktemp("bad")
-        for name, text in bad.files.items():
+        for name, text in case.files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text)
-        done = run_cli(*bad.words, cwd=folder)
+        done = run_cli(*case.words, cwd=folder)
         assert "Traceback" not in done.stderr, done.stderr
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
         return done.stderr.replace(f"{folder}/", "")
 
-    return lambda case: say_once(case.title)
+    return say_once
 
 
 @pytest.mark.parametrize("case", BAD_INPUTS, ids=lambda case: case.title)

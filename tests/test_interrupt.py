@@ -12,6 +12,7 @@ import pytest
 
 from simserve import load_scenario, simulate
 from simserve.cluster.cluster import Cluster
+from tests.properties.seeds import seed_groups
 
 INTERRUPTS = 30
 
@@ -35,7 +36,7 @@ def interrupt_after(lines: int) -> Any:
     return enter
 
 
-@pytest.mark.parametrize("seed", range(INTERRUPTS))
+@pytest.mark.parametrize("seed", seed_groups(INTERRUPTS, 1, fast=10))
 def test_an_interrupted_run_adds_up(seed: int) -> None:
     def watch(cluster: Cluster) -> None:
         sys.settrace(interrupt_after(random.Random(seed).randint(2_000, 60_000)))

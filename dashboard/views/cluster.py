@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from math import floor, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from dashboard.folders import roots
-from dashboard.plots import format_figure, offer_csv, page, percent, show_figure, show_metrics
-from dashboard.run_choice import choose_run
-from dashboard.run_view import open_run
+from dashboard.plots import format_figure, page, percent, plain_text, show_figure, show_metrics
+from dashboard.run_view import choose_stepped_run, open_run, stamp_of
 from simserve import (
     ClusterLoad,
     SimserveError,
@@ -34,18 +34,10 @@ _MOST_CELLS, _MOST_INTERVALS = 20_000, 200
 def show() -> None:
     """Show the page."""
     st.title("Cluster")
-    folder = choose_run("cluster")
-    if folder is None:
-        return
-    run = open_run(folder)
-    if not run.instances:
-        st.warning(
-            "No step ran in this run, so no instance had any load. The page *Result* says why.",
-            icon=":material/hub:",
-        )
-        return
-    _show_figures(run.summary["pools"], _load(str(folder), _stamp(folder)))
-    _show_load(folder)
+    run = choose_stepped_run("cluster", "no instance had any load. The page *Result* says why.")
+    if run is not None:
+        _show_figures(run.summary["pools"], _load(str(run.path), stamp_of(run.path)))
+        _show_load(run.path)
 
 
 def load_frame(load: ClusterLoad) -> pd.DataFrame:
@@ -75,10 +67,6 @@ def _graph(folder: str, stamp: int) -> Any:
     return cluster_graph(load_scenario(path, allow_imports=False, allow_files=roots()))
 
 
-def _stamp(folder: Path) -> int:
-    return (folder / "summary.json").stat().st_mtime_ns
-
-
 def _show_figures(pools: list[dict[str, Any]], load: ClusterLoad) -> None:
     busy = load.values["busy share"].mean(axis=1)
     least, most = load.instances[int(busy.argmin())], load.instances[int(busy.argmax())]
@@ -98,26 +86,36 @@ def _show_figures(pools: list[dict[str, Any]], load: ClusterLoad) -> None:
     )  # fmt: skip
 
 
+def _ask_moment(place: Any, load: ClusterLoad) -> float:
+    """Return a moment of the run, in seconds."""
+    end_s, width_s = float(f"{load.edges_s[-1]:.6g}"), float(load.edges_s[1])
+    # The run that was shown before may have been longer.
+    if st.session_state.get("at", 0.0) > end_s:
+        st.session_state["at"] = end_s
+    digits = max(0, 1 - floor(log10(width_s)))
+    moment: float = place.slider(
+        "Moment, s", 0.0, end_s, round(end_s / 2, digits), float(f"{width_s:.2g}"), f"%.{digits}f", key="at",
+        bind="query-params",
+        help=f"The run is cut into {len(load.edges_s) - 1} intervals; the graph shows one, the map marks it.",
+    )  # fmt: skip
+    return moment
+
+
 @st.fragment
 def _show_load(folder: Path) -> None:
     """Show graph and map; choosing a measure or a moment runs this part of the page alone."""
-    load = _load(str(folder), _stamp(folder))
+    load = _load(str(folder), stamp_of(folder))
     left, right = st.columns(2)
     measure = left.segmented_control(
         "Colour", MEASURES, default=MEASURES[0], key="measure", bind="query-params"
     )
     measure = measure or MEASURES[0]
     intervals = len(load.edges_s) - 1
-    at = right.slider(
-        "Moment, % of the run", 0.0, 100.0, 50.0, 0.5, key="at", bind="query-params",
-        help=f"The run is cut into {intervals} intervals; the graph shows one, the map marks it.",
-    )  # fmt: skip
-    interval = min(int(at / 100 * intervals), intervals - 1)
+    interval = min(int(_ask_moment(right, load) / float(load.edges_s[1])), intervals - 1)
     try:
-        graph = _graph(str(folder), _stamp(folder))
+        graph = _graph(str(folder), stamp_of(folder))
     except SimserveError as error:
-        st.warning(f"The graph cannot be drawn: {error}", icon=":material/warning:")
+        st.warning(f"The graph cannot be drawn: {plain_text(error)}", icon=":material/warning:")
     else:
         show_figure(draw_cluster(graph, load, measure, interval), "cluster")
-    show_figure(draw_load(load, measure, interval), "cluster-load")
-    offer_csv(lambda: load_frame(load), "cluster-load")
+    show_figure(draw_load(load, measure, interval), "cluster-load", lambda: load_frame(load))

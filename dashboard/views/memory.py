@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from dashboard.plots import offer_csv, page, percent, show_figure, show_metrics, show_small_table, show_table
-from dashboard.run_choice import choose_run
-from dashboard.run_view import open_run
+from dashboard.plots import page, percent, show_figure, show_metrics, show_small_table, show_table
+from dashboard.run_view import choose_stepped_run, open_run, stamp_of
 from simserve import RunFolder, draw_memory, memory_rows, prefix_rows
 
 if TYPE_CHECKING:
@@ -26,20 +25,16 @@ _MOST_ROWS = 12
 def show() -> None:
     """Show the page."""
     st.title("Memory")
-    folder = choose_run("memory")
-    if folder is None:
-        return
-    run = open_run(folder)
-    if not run.instances:
-        st.warning(
-            "No step ran in this run, so nothing was ever held in memory. The page *Result* says why; "
-            "`simserve run SCENARIO --explain memory` says what would fit.",
-            icon=":material/memory:",
-        )
+    run = choose_stepped_run(
+        "memory",
+        "nothing was ever held in memory. The page *Result* says why; `simserve run SCENARIO --explain "
+        "memory` says what would fit.",
+    )
+    if run is None:
         return
     _show_figures(run)
-    _show_filling(folder, run)
-    _show_over_time(folder)
+    _show_filling(run.path, run)
+    _show_over_time(run.path)
     _show_tiers(run)
     _show_prefixes(run)
 
@@ -89,7 +84,7 @@ def _draw(folder: str, stamp: int, picture: str, instance: int | None) -> go.Fig
 
 
 def _figure(folder: Path, picture: str, instance: int | None = None) -> go.Figure:
-    return _draw(str(folder), (folder / "summary.json").stat().st_mtime_ns, picture, instance)
+    return _draw(str(folder), stamp_of(folder), picture, instance)
 
 
 def _show_figures(run: RunFolder) -> None:
@@ -118,8 +113,7 @@ def _show_filling(folder: Path, run: RunFolder) -> None:
             icon=":material/lightbulb:",
         )
         return
-    show_figure(_figure(folder, "memory_fill"), "memory-fill")
-    offer_csv(lambda: _frame(rows), "memory-fill")
+    show_figure(_figure(folder, "memory_fill"), "memory-fill", lambda: _frame(rows))
 
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:

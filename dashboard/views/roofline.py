@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from dashboard.plots import format_figure, page, percent, show_figure, show_metrics, show_table
+from dashboard.run_choice import tell_unknown
 from simserve import catalog_names, draw_roofline
 from simserve import roofline as find_roofline
 
@@ -18,7 +19,9 @@ _CONTEXTS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
 _PROMPTS = (0, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 _RANKS = (1, 2, 4, 8)
 _FACTORS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
-_PRECISIONS = ("auto", "fp8", "int8", "awq")
+_AS_PUBLISHED = "as published"
+_PRECISIONS = (_AS_PUBLISHED, "fp8", "int8", "awq")
+_KV_PRECISIONS = (_AS_PUBLISHED, "fp8")
 
 
 @page
@@ -32,7 +35,8 @@ def show() -> None:
         context = _slide("Context of each, tokens", _CONTEXTS, 2048, "context")
         prefill = _slide("Prompt in the same step, tokens", _PROMPTS, 0, "prefill")
         ranks = _slide("Tensor parallel", _RANKS, 1, "tp")
-        quantization = st.selectbox("Quantization", _PRECISIONS, key="quantization", bind="query-params")
+        quantization = _precision("Precision of the weights", _PRECISIONS, "quantization")
+        kv_cache_dtype = _precision("Precision of the KV cache", _KV_PRECISIONS, "kv_cache_dtype")
         st.caption("What if the hardware had this many times its")
         factors = {name: _factor(name) for name in ("bandwidth", "flops", "link")}
     if not batch and not prefill:
@@ -41,17 +45,25 @@ def show() -> None:
     changed = ",".join(f"{name}={factor}x" for name, factor in factors.items() if factor != 1)
     found = find_roofline(
         model, hardware, batch=int(batch), context=int(context), prefill=int(prefill),
-        tensor_parallel_size=int(ranks), quantization=None if quantization == "auto" else quantization,
+        tensor_parallel_size=int(ranks), quantization=quantization, kv_cache_dtype=kv_cache_dtype,
         what_if=changed or None,
     )  # fmt: skip
     step = found.step
     with picture:
         largest = max(step.rows, key=lambda row: row.share)
         figures = [
-            ("Step", f"{step.step_s * 1e3:.3g} ms", f"{format_figure(batch / step.step_s)} tokens/s", "gray"),
+            (
+                "Step",
+                f"{step.step_s * 1e3:.3g} ms",
+                f"{format_figure(round(batch / step.step_s))} tokens/s",
+                "gray",
+            ),
             ("Speed of light", percent(step.ideal_s / step.step_s), f"{step.ideal_s * 1e3:.3g} ms", "gray"),
             ("Largest part", percent(largest.share), largest.operator, "gray"),
         ]
+        if prefill:
+            rate = f"{format_figure(round(prefill / step.step_s))}/s"
+            figures.insert(1, ("Prompt tokens", rate, f"{prefill:,} in each step", "gray"))
         if found.changed is not None:
             ratio = found.changed.step_s / step.step_s
             gain = "green" if ratio < 1 else "red" if ratio > 1 else "gray"
@@ -64,6 +76,8 @@ def show() -> None:
 
 def _ask_names() -> tuple[str, str]:
     models, accelerators = catalog_names("models"), catalog_names("hardware")
+    tell_unknown("model", models)
+    tell_unknown("hardware", accelerators)
     model = st.selectbox(
         "Model", models, index=models.index("llama-3.1-8b"), key="model", bind="query-params"
     )
@@ -76,6 +90,12 @@ def _ask_names() -> tuple[str, str]:
 def _slide(label: str, options: tuple[int, ...], value: int, key: str) -> int:
     chosen: int = st.select_slider(label, options, value, key=key, bind="query-params")
     return chosen
+
+
+def _precision(label: str, options: tuple[str, ...], key: str) -> str | None:
+    """Ask for a precision; None: as the model is published."""
+    chosen: str = st.select_slider(label, options, _AS_PUBLISHED, key=key, bind="query-params")
+    return None if chosen == _AS_PUBLISHED else chosen
 
 
 def _factor(name: str) -> float:

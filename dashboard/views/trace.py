@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboard.folders import find_scenarios, find_traces, label_of, roots
 from dashboard.plots import format_figure, page, percent, show_figure, show_metrics, show_small_table
+from dashboard.run_choice import tell_unknown
 from dashboard.trace_pictures import (
     draw_arrivals,
     draw_dispersion,
@@ -46,9 +47,9 @@ def show() -> None:
         shipped, own = {name: str(find_file(name)) for name in catalog_names("traces")}, find_traces()
         label, key = "Workload", "trace"
     known = {name: str(path) for name, path in own.items()} | shipped
-    name = right.selectbox(
-        label, [*shipped, *(name for name in own if name not in shipped)], key=key, bind="query-params"
-    )
+    options = [*shipped, *(name for name in own if name not in shipped)]
+    tell_unknown(key, options)
+    name = right.selectbox(label, options, key=key, bind="query-params")
     if name is None:
         return
     if name not in shipped:

@@ -37,6 +37,7 @@ def write_best(
     best = best.model_copy(update={"name": name, "slo": _with_targets(best.slo, terms)})
     comment = f"# Found by: {command}\n"
     try:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
         Path(out).write_text(comment + dump_scenario(best), encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot be written: {error.strerror}", file=out) from error

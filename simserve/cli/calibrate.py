@@ -25,7 +25,7 @@ Plot = Annotated[
 Families = Annotated[list[str] | None, typer.Option("--family", help="Only this kernel family; repeatable.")]
 
 
-@app.command(epilog="Example: simserve calibrate fit kernels/ --hardware h100-sxm --out h100-sxm.yaml")
+@app.command(epilog="Example: simserve calibrate fit KERNELS --hardware h100-sxm --out build/h100-sxm.yaml")
 def fit(
     data: Data,
     hardware: Annotated[
@@ -60,7 +60,7 @@ def fit(
         fit_file(data, hardware, out, options)
 
 
-@app.command(epilog="Example: simserve calibrate check kernels/gemm.parquet --json")
+@app.command(epilog="Example: simserve calibrate check KERNELS --by hardware,op")
 def check(
     data: Data,
     json: Json = False,

@@ -98,6 +98,8 @@ def fit_file(data: str, hardware: str, out: str, options: FitOptions) -> None:
     """
     if options.plot is not None:
         require_plotly()
+    if Path(out).is_dir():
+        raise InputError("is a folder; expected the file to write", file=out)
     accelerator = load_hardware(hardware)
     spellings = Spellings(accelerator)
     sustained = SustainedRates()
@@ -128,7 +130,12 @@ def fit_all(data: str, out: str, options: FitOptions) -> None:
         data: Tables.
         out: Folder; one file an accelerator, and `generic.yaml`.
         options: How; no plot.
+
+    Raises:
+        InputError: If a table is wrong, or `out` is a file.
     """
+    if Path(out).is_file():
+        raise InputError("is a file; expected the folder to write into", file=out)
     fits: dict[str, list[NamedFit]] = {}
     generic, sustained = GenericFits(), SustainedRates()
     groups = _shown_to((generic, sustained), read_groups(data, find_accelerator, options.families))
@@ -178,9 +185,12 @@ def _write(
 ) -> None:
     """Write a calibration file; with chosen families, those of an older file stay."""
     kept = read_calibration_file(file) if options.families and file.is_file() else None
-    file.parent.mkdir(parents=True, exist_ok=True)
     text = format_calibration(accelerator, options.date, options.provenance, fits, kept, sustained)
-    file.write_text(text, encoding="utf-8")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", file=str(file)) from error
 
 
 def _fit_entry(named: NamedFit) -> dict[str, Any]:

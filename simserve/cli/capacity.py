@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simserve.cli.executor_options import CountLine, warn_if_short
+from simserve.cli.executor_options import CountLine, warn_if_unsure
 from simserve.errors import InputError, SimserveError
 from simserve.report.table import format_number
 
@@ -70,7 +70,7 @@ def print_capacity(
     else:
         _print_found(found, Path(file).name, tolerance)
         _print_limits(found, terms)
-    warn_if_short(p.short for each in found for p in each.probes if p.rate_per_s == each.rate_per_s)
+    warn_if_unsure(probe.doubt for each in found if (probe := each.held) is not None)
     if not all(each.rate_per_s and not each.stopped for each in found):
         raise SystemExit(SimserveError.exit_status)
 
@@ -118,21 +118,28 @@ def _print_found(found: tuple[Capacity, ...], name: str, tolerance: float) -> No
         return
     mean = sum(rates) / len(rates)
     spread = f" ± {format_number(_half_width(rates))} (95 %, {len(rates)} seeds)" if len(rates) > 1 else ""
-    open_end = all(each.fails_at_per_s is None for each in found)
-    note = "at least, since no rate failed" if open_end else f"within {tolerance:.1%}"
+    if all(each.fails_at_per_s is None for each in found):
+        note = "at least, since no rate failed"
+    elif any((probe := each.failing) is not None and probe.holds for each in found):
+        note = "at least"
+    else:
+        note = f"within {tolerance:.1%}"
     print(f"{name} holds {format_number(mean)} requests/s{spread}, {note}")
     if len(rates) > 1 and len(set(rates)) == 1:
         print("every seed gave the same: nothing in this scenario is drawn at random")
 
 
 def _print_limits(found: tuple[Capacity, ...], terms: tuple[SloTerm, ...]) -> None:
-    """Print what breaks at the lowest rate of each seed that does not hold."""
-    failing = [p for each in found for p in each.probes if p.rate_per_s == each.fails_at_per_s]
+    """Print what breaks at the lowest rate of each seed that does not hold, or why that is no rate."""
+    failing = [probe for each in found if (probe := each.failing) is not None]
     broken = dict.fromkeys(text for probe in failing for text in probe.broken(terms))
     if broken:
         kept = "; every term of --slo holds there" if list(broken) == ["the queue grows"] else ""
         rate = f" at {format_number(failing[0].rate_per_s)} requests/s" if len(failing) == 1 else ""
         print(f"limited by: {', '.join(broken)}{rate}{kept}")
+    unoffered = next((probe.unoffered for probe in failing if probe.holds), "")
+    if unoffered:
+        print(f"limited by the requests: {unoffered}")
 
 
 def _print_stopped(found: tuple[Capacity, ...], name: str) -> None:

@@ -155,7 +155,7 @@ def roofline(
     print_roofline(found, as_json=json, html=html)
 
 
-@app.command(epilog="Example: simserve report build/quickstart --html build/run.html")
+@app.command(epilog="Example: simserve report build/four --html build/four.html")
 def report(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="The folder of a run.")],
     html: Annotated[

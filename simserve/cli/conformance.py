@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simserve.cli.usage import run_group
-from simserve.errors import SimserveError
+from simserve.errors import InputError, SimserveError
 
 if TYPE_CHECKING:
     from simserve.conformance.report import ConformanceReport
@@ -34,19 +34,19 @@ def run_conformance(args: list[str]) -> None:
     run_group(app, args, "simserve conformance")
 
 
-@app.command(epilog="Example: simserve conformance vllm logs/")
+@app.command(epilog="Example: simserve conformance vllm LOGS")
 def vllm(paths: Logs, json: Json = False) -> None:
     """Replay decision logs of the real vLLM and report every difference; exit 1 on any."""
     check_conformance("vllm", paths, as_json=json)
 
 
-@app.command(epilog="Example: simserve conformance sglang logs/")
+@app.command(epilog="Example: simserve conformance sglang LOGS")
 def sglang(paths: Logs, json: Json = False) -> None:
     """Replay logs of the real SGLang and report every difference; exit 1 on any."""
     check_conformance("sglang", paths, as_json=json)
 
 
-@app.command(epilog="Example: simserve conformance record overload --out golden/overload.json --steps 100")
+@app.command(epilog="Example: simserve conformance record overload --out build/overload.json --steps 100")
 def record(
     scenario: Annotated[str, typer.Argument(help="Scenario file, or the name of a shipped one.")],
     out: Annotated[str, typer.Option(metavar="LOG", help="The file to write.")],
@@ -66,7 +66,7 @@ def record(
     typer.echo(f"{out}: {log.steps:,} steps, {len(log.requests):,} requests, kind {log.kind}")
 
 
-@app.command(epilog="Example: simserve conformance replay golden/ --kind mine:Scheduler")
+@app.command(epilog="Example: simserve conformance replay tests/golden/orca.json --kind orca")
 def replay(
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Decision logs: files or folders.")],
     kind: Annotated[
@@ -80,6 +80,8 @@ def replay(
     from simserve.conformance.golden import find_logs
 
     files = find_logs([Path(path) for path in paths])
+    if not files:
+        raise InputError("no decision log (*.json, *.json.gz) found in the given paths")
     outcomes = [replay_decisions(read_decision_log(path), str(path), kind) for path in files]
     failed = [outcome for outcome in outcomes if outcome.difference]
     if json:

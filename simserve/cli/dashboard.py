@@ -66,6 +66,9 @@ def dashboard_command(folders: list[str], *, port: int, browser: bool) -> tuple[
         "server.showEmailPrompt": "false",
         "server.fileWatcherType": "none",
         "server.maxUploadSize": "50",
+        # Our own line has said where it is, and that Ctrl-C ends it.
+        "logger.hideWelcomeMessage": "true",
+        "logger.level": "error",
         "browser.gatherUsageStats": "false",
         "browser.serverAddress": "localhost",
         "client.toolbarMode": "minimal",

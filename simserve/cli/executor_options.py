@@ -111,16 +111,15 @@ class CountLine:
             sys.stderr.flush()
 
 
-def warn_if_short(short: Iterable[str]) -> None:
-    """Say on standard error that what was found rests on arrivals that are too short.
+def warn_if_unsure(doubts: Iterable[str]) -> None:
+    """Say on standard error that what was found rests on too few requests.
 
     Args:
-        short: That they are, in words, or "" each; the first is told.
+        doubts: Why, in words, or "" each; the first is told.
     """
-    told = next(filter(None, short), "")
+    told = next(filter(None, doubts), "")
     if told:
         print(
-            f"simserve: warning: {told}: too short to tell a queue that grows from a system that fills, so "
-            "it may hold more; a longer trace, or generated requests (workload.requests: 2000), tell better",
+            f"simserve: warning: {told} (a longer trace, or workload.requests of generated ones)",
             file=sys.stderr,
         )

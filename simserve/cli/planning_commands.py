@@ -55,7 +55,7 @@ def capacity(
 
 @app.command(
     epilog="Example: simserve recommend quickstart --slo 'ttft_p90<=1s' --price l40s=1.09 "
-    "--price h100-sxm=3.49 --out best.yaml"
+    "--price h100-sxm=3.49 --out build/best.yaml"
 )
 def recommend(
     context: typer.Context,

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from simserve.cli.executor_options import CountLine, warn_if_short
+from simserve.cli.executor_options import CountLine, warn_if_unsure
 from simserve.cli.space import Axes, describe_space, fill_space
 from simserve.errors import InputError, SimserveError
 from simserve.report.table import format_number, print_table
@@ -72,6 +72,8 @@ def print_recommendation(
     from simserve.study.recommend import check_figures, recommend
     from simserve.study.slo_terms import parse_slo
 
+    if out is not None and Path(out).is_dir():
+        raise InputError("is a folder; expected the file to write", file=out)
     line = CountLine("probes", quiet=as_json)
 
     def tell(candidate: Candidate, sizes: tuple[int, ...], seed: int, probe: Probe) -> None:
@@ -109,10 +111,12 @@ def print_recommendation(
         changes = [*overrides, *_changes(found.best, base, found.best.rate_per_s / natural_rate(workload))]
         if out is not None:
             place = f"{_settings(found.best.settings)} x {_sizes(found.best.sizes)}"
-            write_best(file, changes, terms, f"{base.name or Path(file).stem}: {place}", command, out)
+            written = [*changes, *_judged_part(found.best)]
+            name = f"{base.name or Path(file).stem}: {place}"
+            write_best(file, written, terms, name, command, out)
         if not as_json:
             _print_next(file, changes, out, slo, range(base.seed, base.seed + seeds))
-    warn_if_short(option.short for option in found.options)
+    warn_if_unsure(option.doubt for option in found.options)
     if found.stopped:
         so_far = "this is the best so far" if found.best else "nothing was found by then"
         print(f"simserve: {found.stopped}; {so_far}", file=sys.stderr)
@@ -144,14 +148,14 @@ def _print_found(found: Recommendation, key: str) -> None:
                 _settings(option.settings), _sizes(option.sizes), str(option.gpus),
                 format_number(option.usd_per_hour),
                 *([format_number(option.value(found.objective))] if extra else []),
-                format_number((option.figures or {}).get(key)), ", ".join(option.binds) or "-",
+                format_number((option.figures or {}).get(key)), _what_binds(option, found.objective),
             ]
             for option in held[:_MOST_ROWS]
         ]  # fmt: skip
         beyond = "a higher rate breaks" if found.objective == "throughput_per_gpu" else "one fewer breaks"
         print_table((*headers, key, beyond), rows)
         front = "; ".join(_settings(option.settings) for option in found.pareto(key))
-        print(f"Pareto front of {found.objective} and {key}: {front}")
+        print(f"Pareto front of {found.objective} and {key}, of what was simulated: {front}")
         if held[0].bottleneck:
             print(f"bottleneck of the best: {held[0].bottleneck}")
     out = [each for each in found.options if not each.holds]
@@ -159,6 +163,12 @@ def _print_found(found: Recommendation, key: str) -> None:
         print(f"out: {_settings(option.settings)}: {option.verdict}")
     if len(out) > _MOST_ROWS:
         print(f"... and {len(out) - _MOST_ROWS:,} more are out")
+
+
+def _what_binds(option: Option, objective: str) -> str:
+    if option.unfinished:
+        return f"not finished: {'more' if objective == 'throughput_per_gpu' else 'fewer'} may do"
+    return ", ".join(option.binds) or "-"
 
 
 def _changes(best: Option, base: Scenario, factor: float) -> list[str]:
@@ -170,6 +180,12 @@ def _changes(best: Option, base: Scenario, factor: float) -> list[str]:
     if abs(factor - 1) < 1e-9:
         return changes
     return [*changes, _faster(base, factor)]
+
+
+def _judged_part(best: Option) -> list[str]:
+    """Return what makes a run of the best count the part of it that was judged."""
+    warmup_s, cooldown_s = best.window
+    return [f"metrics.warmup_s={warmup_s!r}", f"metrics.cooldown_s={cooldown_s!r}"]
 
 
 def _faster(base: Scenario, factor: float) -> str:

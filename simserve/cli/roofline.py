@@ -69,7 +69,7 @@ def _title(found: Roofline) -> str:
     options = found.options
     parts = []
     if options["batch"]:
-        parts.append(f"{options['batch']} decoding at {options['context']:,} tokens")
+        parts.append(f"{options['batch']:,} decoding at {options['context']:,} tokens")
     if options["prefill"]:
         parts.append(f"a prompt of {options['prefill']:,} tokens")
     split = f"TP {options['tensor_parallel_size']}, PP {options['pipeline_parallel_size']}"

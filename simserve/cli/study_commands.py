@@ -19,7 +19,7 @@ class Pricing(StrEnum):
     MEASURED = "measured"
 
 
-@app.command(epilog="Example: simserve validate runs/h100-qwen3-14b runs/h100-llama-2-7b --html out")
+@app.command(epilog="Example: simserve validate RUN_DIR --html build/validation")
 def validate(
     runs: Annotated[
         list[str],

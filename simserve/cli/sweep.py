@@ -54,12 +54,14 @@ def sweep_scenarios(
     Raises:
         InputError: If the file, a point's scenario or the folder is wrong.
     """
+    from simserve.data_files import find_file
     from simserve.study.points import expand_points
     from simserve.study.prices import read_prices
     from simserve.study.sweep import run_sweep
     from simserve.study.sweep_file import read_sweep_file
 
-    points = list(expand_points(read_sweep_file(file), Path(file).parent))
+    path = Path(file) if Path(file).exists() else find_file(file)
+    points = list(expand_points(read_sweep_file(path), path.parent))
     if dry_run:
         _print_points(points, as_json=as_json)
         return

@@ -57,9 +57,7 @@ def stats(
             typer.echo(f"{label:<24} {value}")
 
 
-@app.command(
-    epilog="Example: simserve trace convert conversation_trace.jsonl mooncake.parquet -o spread_ticks=true"
-)
+@app.command(epilog="Example: simserve trace convert traces/chat.csv.gz build/chat.parquet --limit 100")
 def convert(
     source: Annotated[str, typer.Argument(help="The trace to read.")],
     target: Annotated[
@@ -75,15 +73,15 @@ def convert(
 
 
 @app.command(
-    epilog="Example: simserve trace generate out.csv.gz --arrivals 5 --prompt-tokens 512 --output-tokens 128 "
-    "--requests 1000"
+    epilog="Example: simserve trace generate build/load.csv.gz --arrivals 5 --prompt-tokens 512 "
+    "--output-tokens 128 --requests 1000"
 )
 def generate(
     target: Annotated[
         str, typer.Argument(help="File to write: .parquet, .jsonl or .csv, the last two also .gz.")
     ],
     scenario: Annotated[
-        str | None, typer.Option(metavar="FILE", help="YAML with a `workload` section, such as a scenario.")
+        str | None, typer.Option(metavar="FILE", help="A scenario, or YAML with a `workload` section.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed; by default the file's, or 0.")] = None,
     arrivals: Annotated[float | None, typer.Option(help="Poisson arrivals per second.")] = None,
@@ -101,6 +99,7 @@ def generate(
     from pathlib import Path
 
     from simserve.data_files import find_file
+    from simserve.scenario.loader import find_scenario
     from simserve.scenario.workload_build import build_workload
     from simserve.scenario.workload_file import load_workload_file
     from simserve.workload.rows import trace_name
@@ -111,7 +110,7 @@ def generate(
         "output_tokens": _lengths(output_tokens, length_cv),
         "requests": requests,
     }
-    path = None if scenario is None else find_file(scenario)
+    path = None if scenario is None else find_scenario(scenario)
     recipe = load_workload_file(path, {key: value for key, value in given.items() if value is not None})
     seed = recipe.seed if seed is None else seed
     folder = Path.cwd() if path is None else path.parent

@@ -140,7 +140,9 @@ def _write_page(validation: Validation, folder: Path, *, quiet: bool) -> None:
 
 def _exit(done: Sequence[Validation], skipped: Sequence[tuple[str, SimserveError]], *, strict: bool) -> None:
     for run, error in skipped:
-        print(f"simserve: error: {run} is left out: {error}", file=sys.stderr)
+        named = str(error).startswith(run)
+        what = f"{error}; it is left out" if named else f"{run} is left out: {error}"
+        print(f"simserve: error: {what}", file=sys.stderr)
     if skipped:
         raise SystemExit(2)
     if strict and any(holds is False for each in done for holds in each.verdicts().values()):

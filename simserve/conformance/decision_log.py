@@ -52,13 +52,14 @@ class DecisionLog:
         return sum(call["call"] == "schedule" and call["ran"] is not None for call in self.calls)
 
     def write(self, path: Path) -> None:
-        """Write the log, a line for each request and call."""
+        """Write the log, a line for each request and call; its folder is made if need be."""
         head = {"format": FORMAT, "name": self.name, "kind": self.kind}
         parts = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
         parts += [f'"options": {json.dumps(self.options)}', f'"config": {json.dumps(self.config)}']
         parts.append(f'"requests": {_lines(_encode_request(each) for each in self.requests.values())}')
         parts.append(f'"calls": {_lines(self.calls)}')
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
         except OSError as error:
             raise InputError(f"cannot write the decision log: {error.strerror}", file=str(path)) from error

@@ -31,8 +31,6 @@ from simserve.devices.topology import GPUS_PER_NODE, Link, group_link
 
 # Message over which the slope of a send is taken.
 _LARGE_BYTES = 64e6
-# The norm that rides in an all-reduce reads the residual and writes both sums: three passes over the message.
-_NORM_PASSES = 3.0
 FAMILY = "communication"
 
 
@@ -76,26 +74,9 @@ class Collectives:
         priced = self._one_host_s(operation, busy) if self.hosts == 1 else self._hosts_s(operation, busy)
         return np.where(message > 0, priced, 0.0)
 
-    def all_reduce_s(self, message_bytes: Array) -> Array:
-        """Seconds to sum messages of `message_bytes` over the ranks."""
-        return self.seconds(ALL_REDUCE, message_bytes)
-
-    def all_reduce_norm_s(self, message_bytes: Array) -> Array:
-        """The same with the residual's addition and the norm in the kernel: no launch, but their passes."""
-        rate = self.within[ALL_REDUCE].device.bytes_per_s if self.ranks > 1 else np.inf
-        return self.all_reduce_s(message_bytes) + _NORM_PASSES * message_bytes / rate
-
     def all_gather_s(self, gathered_bytes: Array) -> Array:
         """Seconds until every rank has all `gathered_bytes`, of which it had its share."""
         return self.seconds(ALL_GATHER, gathered_bytes)
-
-    def reduce_scatter_s(self, message_bytes: Array) -> Array:
-        """Seconds until every rank has its share of the sum of messages of `message_bytes`."""
-        return self.seconds(REDUCE_SCATTER, message_bytes)
-
-    def all_to_all_s(self, sent_bytes: Array) -> Array:
-        """Seconds until every rank has sent `sent_bytes`, a share to each rank."""
-        return self.seconds(ALL_TO_ALL, sent_bytes)
 
     def ideal_s(self, operation: str, message_bytes: Array) -> Array:
         """Seconds of what a rank must receive, at the group's link rate."""

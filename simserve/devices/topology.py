@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from simserve.devices.accelerator import Accelerator
@@ -71,11 +70,6 @@ def group_link(accelerator: Accelerator, ranks: int, node: Node | None = None) -
     return Link("network", min(host.network_bytes_per_s, accelerator.pcie_bytes_per_s), False)
 
 
-def stage_link(accelerator: Accelerator, tensor_parallel_size: int, stages: int) -> Link:
-    """Return the link between neighbouring pipeline stages of `tensor_parallel_size` ranks each."""
-    return group_link(accelerator, tensor_parallel_size * stages)
-
-
 def build_topology(node: Node, nodes: int = 1) -> nx.Graph:
     """Build the graph of a cluster: accelerators, scale-up switches, hosts, one network.
 
@@ -117,19 +111,3 @@ def _domain(node: Node, host: int, index: int) -> int:
     if size <= node.gpus:
         return host * -(-node.gpus // size) + index // size
     return host // max(1, size // node.gpus)
-
-
-def path_bytes_per_s(graph: nx.Graph, source: object, target: object) -> float:
-    """Return the rate of the widest path between two vertices: the least of its edges' rates.
-
-    Raises:
-        InputError: If no path joins them.
-    """
-    import networkx as nx
-
-    tree = nx.maximum_spanning_tree(graph, weight="bytes_per_s")
-    try:
-        path = nx.shortest_path(tree, source, target)
-    except (nx.NetworkXNoPath, nx.NodeNotFound) as error:
-        raise InputError(f"no link joins {source} and {target}") from error
-    return float(min(tree.edges[edge]["bytes_per_s"] for edge in pairwise(path)))

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from simserve.engine.clock import StageClock
+from simserve.engine.progress import explain_shortage, explain_standstill, explain_stuck
 from simserve.engine.step_log import StepRecorder
 from simserve.errors import SimulationError
 from simserve.metrics.record import StepLog
 from simserve.scheduler.contract import Scheduler
-from simserve.scheduler.decode_stretch import BUDGET, MEMORY
 from simserve.scheduler.sequence import Sequence
 from simserve.workload.request import Request
 
@@ -198,28 +198,17 @@ class EngineLoop:
 
     def _give_up(self, now: int) -> None:
         """Fail the head of a queue that will never be served: nothing runs, and nothing will change."""
-        head = self.scheduler.waiting.head() if len(self.scheduler.waiting) else None
-        if head is None:
-            raise SimulationError(f"instance {self.index} has requests but can run none of them")
-        reason = self._why_stuck(head)
-        self.scheduler.abort(head.request.id)
-        self._end(head, now, f"cannot be scheduled: {reason}")
-
-    def _why_stuck(self, head: Sequence) -> str:
-        """Return why nobody serves the head of the queue, who has the engine to itself."""
         scheduler = self.scheduler
-        # The kinds of real engines do not tell why they admit nobody: they admit all that they can.
-        tells = getattr(scheduler, "short_at_blocks", None) is not None
-        admission = getattr(scheduler, "admission", MEMORY) if tells else MEMORY
-        if admission == BUDGET:
-            return f"its tokens do not fit into a step ({scheduler.config.max_num_batched_tokens} tokens)"
-        blocks = -(-head.known // scheduler.config.block_size)
-        if admission == MEMORY or blocks > scheduler.pool.num_free:
-            return "its tokens do not fit into the KV pool"
-        return "the policy scheduled nothing although it could"
+        head = scheduler.waiting.head() if len(scheduler.waiting) else None
+        if head is None:
+            raise SimulationError(f"instance {self.index} stands still: {explain_standstill(scheduler)}")
+        reason = explain_stuck(scheduler, head)
+        scheduler.abort(head.request.id)
+        self._end(head, now, f"cannot be scheduled: {reason}")
 
     def _watch_preemptions(self, now: int) -> None:
         for sequence in list(self.scheduler.preempted):
             if sequence.preemptions > _MOST_PREEMPTIONS:
+                reason = explain_shortage(self.scheduler, sequence)
                 self.scheduler.abort(sequence.request.id)
-                self._end(sequence, now, "preempted for ever: its tokens do not fit into the KV pool")
+                self._end(sequence, now, f"preempted for ever: {reason}")

@@ -14,9 +14,9 @@ _BY_MEMORY = (
     (160, 8192, 256, 512),
 )
 _ON_LARGER = (16384, 512, 512)
-# Requests at once: between these bounds SGLang takes 512 times as many as the pool holds at full length.
-LEAST_RUNNING_REQUESTS, MOST_RUNNING_REQUESTS = 2048, 4096
-_REQUESTS_PER_FULL_LENGTH = 512
+# Requests at once: SGLang takes 512 times as many as the pool holds at full length, at least so many and
+# 4,096 at most.
+LEAST_RUNNING_REQUESTS = 2048
 # Memory set aside beside weights and KV pool, in MiB: a constant, and by token of a chunk, by GPU of the
 # instance, by row of the largest decode graph and by captured prefill graph; at least 10 GiB on large GPUs.
 _RESERVED_MIB = 512
@@ -55,12 +55,6 @@ def default_mem_fraction_static(
         reserved = max(reserved, _RESERVED_ON_LARGE)
     total = memory_bytes / MIB
     return round((total - reserved) / total, 3)
-
-
-def default_running_requests(pool_tokens: int, context_len: int) -> int:
-    """Return how many requests may hold KV at once."""
-    wanted = int(pool_tokens / context_len * _REQUESTS_PER_FULL_LENGTH)
-    return min(max(min(wanted, MOST_RUNNING_REQUESTS), LEAST_RUNNING_REQUESTS), max(1, pool_tokens // 2))
 
 
 def _defaults(memory_bytes: int) -> tuple[int, int, int]:

@@ -75,17 +75,18 @@ def price_cohort(timer: StepTimer, forecast: Forecast, schedules: int) -> list[i
     While what windows read grows, steps are priced one by one (see `Forecast.window_tokens`).
     """
     count, context = forecast.cohorts[0]
-    windows = forecast.window_tokens
-    is_thinned = forecast.last_sequences >= 0
-    plain = schedules - is_thinned
-    growing = min(len(windows) - 1, plain)
+    windows, last = forecast.window_tokens, forecast.last_sequences
+    plain = schedules if last < 0 else schedules - 1
+    growing = 0
     durations: list[int] = []
-    for step in range(growing):
-        durations += timer.decode_ns(count, context + step * count, windows[step], 1)
+    if len(windows) > 1:
+        growing = min(len(windows) - 1, plain)
+        for step in range(growing):
+            durations += timer.decode_ns(count, context + step * count, windows[step], 1)
     if plain > growing:
         durations += timer.decode_ns(count, context + growing * count, windows[growing], plain - growing)
-    if is_thinned:
-        durations += timer.decode_ns(forecast.last_sequences, forecast.last_context, 0, 1)
+    if last >= 0:
+        durations += timer.decode_ns(last, forecast.last_context, 0, 1)
     return durations
 
 

@@ -28,15 +28,14 @@ def advance_recorded(
     plain = schedules = steps + owed
     if plan.last_count >= 0 and schedules == plan.schedules:
         plain -= 1
-    running, waiting = len(scheduler.running), len(scheduler.waiting)
-    count = plan.counts[0]
+    waiting, count = len(scheduler.waiting), plan.counts[0]
     if plain and count == recorder.decodes and waiting == recorder.waiting:
         recorder.steps += plain
     elif plain:
-        start = plan.start_of(in_flight, 0)
+        start, running = plan.start_of(in_flight, 0), len(scheduler.running)
         recorder.record_decodes(first, plain, start, count, running, waiting, first_usage)
     if plain < schedules:
-        start = plan.start_of(in_flight, plain)
+        start, running = plan.start_of(in_flight, plain), len(scheduler.running)
         recorder.record_decodes(first + plain, 1, start, plan.last_count, running, waiting, last_usage)
 
 

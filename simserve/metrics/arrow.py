@@ -28,6 +28,11 @@ def small_ints(values: Ints | npt.NDArray[np.int32]) -> pa.Array:
     return pa.Array.from_buffers(pa.int32(), len(values), [None, _buffer(values, np.int32)])
 
 
+def doubles(values: Floats) -> pa.Array:
+    """Return a double array."""
+    return pa.Array.from_buffers(pa.float64(), len(values), [None, _buffer(values, np.float64)])
+
+
 def seconds(times_ns: Ints | Floats, known: Mask | None = None) -> pa.Array:
     """Return a double array of seconds, null where `known` is False.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -76,25 +77,32 @@ def describe_pools(pools: Sequence[PoolInfo], logs: Sequence[StepLog]) -> list[d
     ]
 
 
-def busy_seconds(log: StepLog) -> float:
-    """Return for how long an instance was executing steps; overlapping stretches (a pipeline) count once."""
-    start, end = stretch_times(log)
+def busy_seconds(log: StepLog, begin_s: float = 0.0, end_s: float = inf) -> float:
+    """Return for how long an instance was executing steps; overlapping stretches (a pipeline) count once.
+
+    Args:
+        log: Of the instance.
+        begin_s, end_s: What is before and after does not count.
+    """
+    start, end = (np.clip(times, begin_s * 1e9, end_s * 1e9) for times in stretch_times(log))
     if not len(start):
         return 0.0
     until = np.concatenate((start[:1], np.maximum.accumulate(end)[:-1]))
     return float(np.maximum(end - np.maximum(start, until), 0).sum()) / 1e9
 
 
-def energy_joules(pools: Sequence[PoolInfo], logs: Sequence[StepLog], duration_s: float) -> float | None:
-    """Return the energy of all instances over the run; None where a pool's power is unknown."""
+def energy_joules(
+    pools: Sequence[PoolInfo], logs: Sequence[StepLog], end_s: float, begin_s: float = 0.0
+) -> float | None:
+    """Return the energy of all instances over (a part of) the run; None where a pool's power is unknown."""
     busy = {log.instance: log for log in logs}
     total = 0.0
     for pool in pools:
         if pool.idle_power_w is None or pool.busy_power_w is None:
             return None
         for instance in pool.instances:
-            busy_s = busy_seconds(busy[instance]) if instance in busy else 0.0
-            total += busy_s * pool.busy_power_w + max(duration_s - busy_s, 0.0) * pool.idle_power_w
+            busy_s = busy_seconds(busy[instance], begin_s, end_s) if instance in busy else 0.0
+            total += busy_s * pool.busy_power_w + max(end_s - begin_s - busy_s, 0.0) * pool.idle_power_w
     return total if pools else None
 
 

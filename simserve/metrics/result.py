@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from simserve.metrics.prefix_table import HeldPrefix
+    from simserve.metrics.time_parts import Price
 
 
 class Result:
@@ -61,6 +63,7 @@ class Result:
         zero_lengths: int = 0,
         partial: bool = False,
         prefixes: Sequence[HeldPrefix] = (),
+        prices: Sequence[Price] = (),
     ) -> None:
         """Keep the record; nothing is computed yet.
 
@@ -73,6 +76,7 @@ class Result:
             window: Time left out of the figures.
             time_split: Where each instance's time went, for the bottleneck.
             duration_ns: Length of the run; None for the last end of a request.
+            prices: What prices a step of each pool, for where the time went; may be empty.
         """
         self.requests, self.steps = requests, tuple(steps)
         self.name, self.scenario, self.seed = name, scenario, seed
@@ -83,6 +87,7 @@ class Result:
         self._scenario_text = scenario_text
         self._slo, self._window = slo, window
         self._time_split, self._duration_ns = time_split, duration_ns
+        self._prices = prices
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -109,6 +114,13 @@ class Result:
             "simserve_version": __version__,
             "seed": self.seed,
         }
+
+    def within(self, window: Window) -> Result:
+        """Return the same run with the figures of another part of it."""
+        other = copy(self)
+        other._window = window
+        other.__dict__.pop("summary", None)
+        return other
 
     @cached_property
     def _columns(self) -> RequestColumns:
@@ -160,6 +172,14 @@ class Result:
         from simserve.metrics.prefix_table import prefix_table
 
         return prefix_table(self.prefixes) if self.prefixes else None
+
+    def time_parts_table(self) -> pa.Table | None:
+        """Return where the time of the steps went (time_parts.parquet), None if nothing can price a step."""
+        from simserve.metrics.time_parts import time_parts_table
+
+        if not self._prices:
+            return None
+        return time_parts_table(self.requests, self._columns, self.pools, self._prices)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the requests as a pandas DataFrame, a row a request."""

@@ -34,6 +34,19 @@ def spans_table(log: RequestLog, columns: RequestColumns) -> pa.Table:
     return _laid_out(blocks, columns.request_id)
 
 
+def prefill_steps(log: RequestLog, columns: RequestColumns) -> tuple[Ints, Ints, Ints]:
+    """Return the instance, the first and the last step of each span in which a prompt was computed."""
+    recorded = np.array([key in log.spans for key in log.request_id], dtype=np.bool_)
+    nowhere = np.zeros(len(columns), dtype=np.int64)
+    regular, _ = _regular(columns, ~recorded, nowhere)
+    own = _recorded(columns, log.spans, recorded, nowhere)
+    chosen = own[2] == KINDS.index("prefill")
+    row, _, _, first, last, _ = (
+        np.concatenate((one, other[chosen])) for one, other in zip(regular, own, strict=True)
+    )
+    return columns.instance[row], first, last
+
+
 def _laid_out(blocks: Sequence[_Spans], request_id: Ints) -> pa.Table:
     """Put the spans of all blocks where they belong: by row, then by place."""
     counts = np.zeros(len(request_id), dtype=np.int64)

@@ -1,7 +1,8 @@
 """Writes a run into a folder: all of it or nothing.
 
-The files are written into a folder beside the wanted one, which then takes its place by a rename: a run that
-dies leaves no half file. All but `run.json` are the same bytes for the same seed and library versions.
+The files are written into a folder beside the wanted one, and onto the disk; then it takes its place by a
+rename: neither a run that dies nor a machine that loses its power leaves half a file. All but `run.json` are
+the same bytes for the same seed and library versions.
 """
 
 from __future__ import annotations
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
     from simserve.metrics.result import Result
 
 SUMMARY, RUN, SCENARIO = "summary.json", "run.json", "scenario.yaml"
-# Only of engines whose KV memory is contiguous; only where a prefix was found in a cache.
-KV_MEMORY, PREFIXES = "kv_memory.parquet", "prefixes.parquet"
+# Only of engines whose KV memory is contiguous; only where a prefix was found in a cache; where the record
+# came with what priced its steps.
+KV_MEMORY, PREFIXES, TIME_PARTS = "kv_memory.parquet", "prefixes.parquet", "time_parts.parquet"
+# The last bytes of every Parquet file.
+_PARQUET_END = b"PAR1"
 TABLES = ("requests.parquet", "steps.parquet", "step_times.parquet", "spans.parquet")
 
 
@@ -38,7 +42,7 @@ def write_run(result: Result, folder: Path) -> Path:
         InputError: If `folder` is not empty and holds no run, or cannot be written.
     """
     check_output(folder)
-    with _refuse_io_errors(folder):
+    with refuse_io_errors(folder):
         folder = folder.absolute()
         folder.parent.mkdir(parents=True, exist_ok=True)
         fresh = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
@@ -46,6 +50,7 @@ def write_run(result: Result, folder: Path) -> Path:
         fresh.mkdir()
         try:
             _write_files(result, fresh)
+            _sync(fresh)
             _put_in_place(fresh, folder)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -58,7 +63,7 @@ def check_output(folder: Path) -> None:
     Raises:
         InputError: If `folder` is a file, or is not empty and holds no run.
     """
-    with _refuse_io_errors(folder):
+    with refuse_io_errors(folder):
         if not folder.exists():
             return
         if not folder.is_dir():
@@ -77,6 +82,20 @@ def holds_run(folder: Path) -> bool:
     except InputError:
         return False
     return True
+
+
+def holds_whole_run(folder: Path) -> bool:
+    """Return whether `folder` holds a run and all of its tables are whole, as far as their ends tell."""
+    return holds_run(folder) and all(_is_whole(folder / name) for name in TABLES)
+
+
+def _is_whole(table: Path) -> bool:
+    try:
+        with table.open("rb") as file:
+            file.seek(-len(_PARQUET_END), os.SEEK_END)
+            return file.read() == _PARQUET_END
+    except OSError:
+        return False
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -103,7 +122,12 @@ def _write_files(result: Result, folder: Path) -> None:
     )
     for name, table in zip(TABLES, tables, strict=True):
         _write_table(table, folder / name)
-    for name, some in ((KV_MEMORY, result.kv_memory_table()), (PREFIXES, result.prefix_table())):
+    others = {
+        KV_MEMORY: result.kv_memory_table(),
+        PREFIXES: result.prefix_table(),
+        TIME_PARTS: result.time_parts_table(),
+    }
+    for name, some in others.items():
         if some is not None:
             _write_table(some, folder / name)
     (folder / SUMMARY).write_text(result.summary_json())
@@ -122,12 +146,28 @@ def _write_table(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, compression="lz4", use_dictionary=coded, write_statistics=False)
 
 
+def _sync(folder: Path) -> None:
+    """Wait until a folder and its files are on the disk; all at once, or each would wait for the others."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(_sync_path, (*folder.iterdir(), folder)))
+
+
+def _sync_path(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
 def _put_in_place(fresh: Path, folder: Path) -> None:
     """Let `fresh` take the place of `folder`, which is absent, empty or holds a run."""
     if not folder.exists():
         fresh.rename(folder)
         return
-    written = {KV_MEMORY, PREFIXES, *(path.name for path in fresh.iterdir())}
+    written = {KV_MEMORY, PREFIXES, TIME_PARTS, *(path.name for path in fresh.iterdir())}
     for path in [path for path in folder.iterdir() if path.name not in written]:
         path.rename(fresh / path.name)
     old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
@@ -137,8 +177,13 @@ def _put_in_place(fresh: Path, folder: Path) -> None:
 
 
 @contextmanager
-def _refuse_io_errors(folder: Path) -> Iterator[None]:
+def refuse_io_errors(path: Path) -> Iterator[None]:
+    """Tell that a file or folder cannot be written (no room, no permission, ...) as what it is: bad input.
+
+    Raises:
+        InputError: In place of an `OSError`.
+    """
     try:
         yield
     except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror or error}", file=str(folder)) from error
+        raise InputError(f"cannot be written: {error.strerror or error}", file=str(path)) from error

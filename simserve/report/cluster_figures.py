@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from simserve.errors import UnknownNameError
-from simserve.report.cluster_layout import MOST_LABELS, fold_gpus, place_vertices
+from simserve.report.cluster_layout import MOST_LABELS, fold_gpus, place_numbers, place_vertices
 from simserve.report.cluster_load import MEASURES, ClusterLoad
 from simserve.report.figure_style import MUTED, SERIES_COLORS
 
@@ -41,15 +41,17 @@ def draw_cluster(graph: nx.Graph, load: ClusterLoad, measure: str, interval: int
     places = place_vertices(graph)
     figure = go.Figure()
     _add_links(figure, graph, places)
-    _add_others(figure, graph, places)
+    rings = len(load.instances) > MOST_LABELS
+    _add_others(figure, graph, places, rings)
     _add_instances(figure, graph, places, load, measure, interval)
     figure.update_xaxes(visible=False).update_yaxes(visible=False)
-    if len(load.instances) > MOST_LABELS:
+    if rings:
+        _add_numbers(figure, place_numbers(graph, places))
         figure.update_yaxes(scaleanchor="x")
     begin, end = load.edges_s[interval], load.edges_s[interval + 1]
     title = f"{measure}, {begin:,.4g} to {end:,.4g} s"
     legend = {"orientation": "h", "y": 0, "yanchor": "top"}
-    return figure.update_layout(title=title, height=520, legend=legend, hovermode="closest")
+    return figure.update_layout(title=title, height=640 if rings else 520, legend=legend, hovermode="closest")
 
 
 def draw_load(load: ClusterLoad, measure: str, interval: int | None = None) -> go.Figure:
@@ -112,8 +114,13 @@ def _add_links(figure: go.Figure, graph: nx.Graph, places: dict[Any, tuple[float
         figure.add_scatter(x=x, y=y, mode="lines", line=line, name=name, hoverinfo="skip", legendrank=number)
 
 
-def _add_others(figure: go.Figure, graph: nx.Graph, places: dict[Any, tuple[float, float]]) -> None:
-    """Add what has no load of its own: the router, pools, hosts, switches, the network."""
+def _add_others(
+    figure: go.Figure, graph: nx.Graph, places: dict[Any, tuple[float, float]], rings: bool
+) -> None:
+    """Add what has no load of its own: the router, pools, hosts, switches, the network.
+
+    Around a ring stand the numbers of instances; hosts are named by hovering alone.
+    """
     for kind in ("router", "pool", "switch", "host", "network"):
         found = [vertex for vertex in places if graph.nodes[vertex]["kind"] == kind]
         if not found:
@@ -121,7 +128,7 @@ def _add_others(figure: go.Figure, graph: nx.Graph, places: dict[Any, tuple[floa
         labels = [graph.nodes[vertex]["label"] for vertex in found]
         # Two spaces keep the text off its mark.
         shown = [f"\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}{label}" for label in labels]
-        if len(found) > MOST_LABELS or kind == "switch":
+        if len(found) > MOST_LABELS or kind == "switch" or (rings and kind == "host"):
             shown = []
         figure.add_scatter(
             x=[places[vertex][0] for vertex in found], y=[places[vertex][1] for vertex in found],
@@ -131,6 +138,14 @@ def _add_others(figure: go.Figure, graph: nx.Graph, places: dict[Any, tuple[floa
                     "color": MUTED},
             showlegend=False,
         )  # fmt: skip
+
+
+def _add_numbers(figure: go.Figure, numbers: dict[int, tuple[float, float]]) -> None:
+    """Add the numbers of instances around their ring."""
+    figure.add_scatter(
+        x=[x for x, _ in numbers.values()], y=[y for _, y in numbers.values()], mode="text",
+        text=[str(number) for number in numbers], textfont={"size": 10}, hoverinfo="skip", showlegend=False,
+    )  # fmt: skip
 
 
 def _add_instances(

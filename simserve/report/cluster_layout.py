@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import networkx as nx
 
-# More instances than this stand in rings, without labels; more GPUs than this are left out.
+# More instances than this stand in rings, their numbers outside; more GPUs than this are left out.
 MOST_LABELS = 24
 _MOST_GPUS = 128
 _ROWS = {"router": 0.0, "pool": 1.0, "instance": 2.0, "gpu": 3.0, "switch": 3.5, "host": 4.0, "network": 5.0}
 _WITHOUT_GPUS = {**_ROWS, "host": 3.0, "network": 4.0}
+# Numbers of instances that have room around a ring, outside of all else, and how far out they stand.
+_MOST_NUMBERS, _NUMBERS = 72, 2.65
 # Distances from the middle: instances have most of the room.
 _RINGS = {"router": 0.0, "pool": 0.9, "instance": 2.0, "gpu": 2.2, "switch": 2.3, "host": 2.4}
 
@@ -63,6 +65,20 @@ def place_vertices(graph: nx.Graph) -> dict[Any, tuple[float, float]]:
     if len(by_kind["pool"]) == 1:  # then the pool is in the middle, and the router above it
         places |= {by_kind["pool"][0]: (0.0, 0.0), by_kind["router"][0]: (0.0, 0.5)}
     return places
+
+
+def place_numbers(graph: nx.Graph, places: dict[Any, tuple[float, float]]) -> dict[int, tuple[float, float]]:
+    """Return where the numbers of instances stand around their ring, of very many those of every few.
+
+    Args:
+        graph: Of `fold_gpus`.
+        places: Of `place_vertices`.
+    """
+    instances = [vertex for vertex, data in graph.nodes(data=True) if data["kind"] == "instance"]
+    every = -(-len(instances) // _MOST_NUMBERS)
+    away = _NUMBERS / _RINGS["instance"]
+    found = {vertex[1]: places[vertex] for vertex in instances[::every] if vertex in places}
+    return {number: (x * away, y * away) for number, (x, y) in found.items()}
 
 
 def _center(graph: nx.Graph, vertices: list[Any], kind: str, at: dict[Any, float]) -> None:

@@ -8,15 +8,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simserve.errors import UnknownNameError
-from simserve.report.figure_style import MOST_POINTS, SERIES_COLORS
+from simserve.report.figure_style import MOST_POINTS, SERIES_COLORS, stack_panels
 from simserve.report.latency_figures import overlay_distributions
-from simserve.report.load_figures import load_series
+from simserve.report.load_figures import load_series, preemptions_of
 from simserve.report.run_folder import Column, Floats, RunFolder
 from simserve.report.thinning import thin_series
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+# The quantities of the picture of loads, and what they are called of all instances together.
+_LOADS = {
+    "running": "running requests",
+    "waiting": "waiting requests",
+    "tokens": "tokens in the steps at work",
+    "kv_usage": "KV blocks in use, share",
+}
 _LEGEND = {"orientation": "h", "y": -0.15}
 
 
@@ -25,8 +32,8 @@ def draw_comparison(runs: Mapping[str, RunFolder], picture: str) -> go.Figure:
 
     Args:
         runs: At most twelve, by what they are called in the legend.
-        picture: "latencies", their distributions with the first run's targets, or "load", the running and
-            waiting requests of all instances together over time.
+        picture: "latencies", their distributions with the first run's targets, or "load", what all instances
+            together had to do over time: requests, tokens, KV blocks, preemptions.
 
     Raises:
         UnknownNameError: If there is no such picture.
@@ -38,10 +45,20 @@ def draw_comparison(runs: Mapping[str, RunFolder], picture: str) -> go.Figure:
 
 
 def summed_load(run: RunFolder, quantity: str) -> tuple[Floats, Column]:
-    """Return a quantity of all instances together: moments, and the value from each of them on."""
+    """Return a quantity of all instances together: moments, and the value from each of them on.
+
+    Args:
+        run: The folder of a run.
+        quantity: As of `load_series`, summed; "kv_usage" is the share of the blocks of all of them.
+    """
     series = [load_series(run, instance, quantity) for instance in run.instances]
+    weights = [1.0] * len(series)
+    if quantity == "kv_usage":
+        blocks = [float(max(run.pool_of(instance)["kv_blocks"], 1)) for instance in run.instances]
+        weights = [each / sum(blocks) for each in blocks]
     moments = np.concatenate([np.empty(0), *(x for x, _ in series)])
-    changes = np.concatenate([np.empty(0), *(np.diff(y, prepend=0) for _, y in series)])
+    steps = [np.diff(y, prepend=0) * weight for (_, y), weight in zip(series, weights, strict=True)]
+    changes = np.concatenate([np.empty(0), *steps])
     order = np.argsort(moments, kind="stable")
     return moments[order], np.cumsum(changes[order])
 
@@ -52,19 +69,32 @@ def _draw_latencies(runs: Mapping[str, RunFolder]) -> go.Figure:
 
 
 def _draw_load(runs: Mapping[str, RunFolder]) -> go.Figure:
-    from plotly.subplots import make_subplots
-
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, subplot_titles=("running", "waiting"))
-    most = MOST_POINTS // (2 * len(runs))
-    for number, (label, run) in enumerate(runs.items()):
-        for row, name in enumerate(("running", "waiting"), start=1):
-            x, y = thin_series(*summed_load(run, name), most)
+    panels = [(title, {label: summed_load(run, name) for label, run in runs.items()})
+              for name, title in _LOADS.items()]  # fmt: skip
+    if any(run.summary["preemptions"] for run in runs.values()):
+        panels.append(("preemptions until then", {label: _preempted(run) for label, run in runs.items()}))
+    titles = [title for title, _ in panels]
+    figure = stack_panels(titles, None, 150 * len(panels) + 110)
+    most = MOST_POINTS // (len(panels) * len(runs))
+    for row, (title, curves) in enumerate(panels, start=1):
+        for number, (label, curve) in enumerate(curves.items()):
+            x, y = thin_series(*curve, most)
             figure.add_scatter(
                 x=x, y=y, mode="lines", name=label, legendgroup=label, showlegend=row == 1,
                 line={"color": SERIES_COLORS[number], "width": 1, "shape": "hv"}, row=row, col=1,
             )  # fmt: skip
-    figure.update_xaxes(title_text="s", row=2)
-    return figure.update_layout(title="Requests in all instances", height=500, legend=_LEGEND)
+        figure.update_yaxes(
+            rangemode="tozero", tickformat=".0%" if title.endswith("share") else None, row=row
+        )
+    legend = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 1, "xanchor": "right"}
+    return figure.update_layout(title="Load of all instances together", legend=legend)
+
+
+def _preempted(run: RunFolder) -> tuple[Floats, Column]:
+    """Return how many times requests had been preempted, from the run's start to its end."""
+    moments = np.sort(preemptions_of(run)[0])
+    end_s = float(run.steps["end_s"].max(initial=0.0))
+    return np.concatenate(([0.0], moments, [end_s])), np.r_[: len(moments) + 1, len(moments)]
 
 
 _COMPARISONS = {"latencies": _draw_latencies, "load": _draw_load}

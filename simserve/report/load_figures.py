@@ -69,6 +69,18 @@ def load_series(run: RunFolder, instance: int, quantity: str) -> tuple[Floats, C
     return np.insert(start_s, pauses, end_s[pauses - 1]), np.insert(values, pauses, 0)
 
 
+def preemptions_of(run: RunFolder) -> tuple[Floats, Column]:
+    """Return the moments at which requests were preempted, in seconds, and on which instances."""
+    spans = run.spans
+    lost = np.flatnonzero(spans["kind"] == "preempted")
+    instances = run.requests["instance"][run.span_rows[lost]] if len(lost) else np.empty(0, np.int64)
+    moments = [
+        float(run.step_starts[int(instance)][step])
+        for instance, step in zip(instances, spans["first_step"][lost].tolist(), strict=True)
+    ]
+    return np.array(moments), instances
+
+
 def load_over_time(run: RunFolder, window: Window = None) -> go.Figure:
     """Draw running and waiting requests, tokens a step, KV blocks in use, prefix hits and preemptions.
 
@@ -146,16 +158,10 @@ def _counted(run: RunFolder) -> list[tuple[str, _Events | None, Floats | None]]:
         requests["cached_tokens"][begun].astype(np.float64),
     )  # fmt: skip
     prompts = requests["prompt_tokens"][begun].astype(np.float64)
-    spans = run.spans
-    lost = np.flatnonzero(spans["kind"] == "preempted")
-    instances = requests["instance"][run.span_rows[lost]] if len(lost) else np.empty(0, np.int64)
-    moments = [
-        float(run.step_starts[int(instance)][step])
-        for instance, step in zip(instances, spans["first_step"][lost].tolist(), strict=True)
-    ]
+    moments, instances = preemptions_of(run)
     return [
         ("prompt tokens from the prefix cache, share", hits, prompts),
-        ("preemptions in each interval", (np.array(moments), instances, np.ones(len(lost))), None),
+        ("preemptions in each interval", (moments, instances, np.ones(len(moments))), None),
     ]
 
 

@@ -194,6 +194,7 @@ def _merge(rows: Sequence[OperatorTime], step_s: float) -> RooflineRow:
         ideal_s=sum(row.ideal_s for row in rows),
         share=seconds / step_s if step_s else 0.0,
         bound=first.bound,
+        dtype=first.dtype,
         tier=first.tier,
         source=first.source,
         error_percent=first.error_percent,

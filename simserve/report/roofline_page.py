@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _SMALLEST_MARKER, _LARGEST_MARKER = 6.0, 48.0
 # Operators that take less of the step than this are named by hovering alone.
 _NAMED_SHARE = 0.03
+# What has no point is told from this share of the step on, so many by name.
+_APART_SHARE, _MOST_APART = 0.005, 4
 # A picture's usual size, and what a name takes of it, in pixels.
 _WIDTH, _HEIGHT = 620.0, 410.0
 _NAME_WIDTH, _NAME_HEIGHT, _NAME_AWAY = 120.0, 15.0, 34.0
@@ -38,14 +40,16 @@ def write_page(found: Roofline, path: Path) -> None:
         f"</style></head><body>{plot}{_table(found)}</body></html>\n"
     )
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot write the page: {error.strerror}", file=str(path)) from error
 
 
 def draw_roofline(found: Roofline) -> go.Figure:
-    """Draw the roofs of memory and of each dtype, and every operator with FLOPs under them.
+    """Draw the roofs of memory and of each dtype in use, and every operator with FLOPs under them.
 
+    Those without FLOPs (collectives, norms) have no place under a roof; the title says what they take.
     With a what-if the second step stands beside the first: dashed roofs, hollow markers.
 
     Raises:
@@ -70,6 +74,7 @@ def draw_roofline(found: Roofline) -> go.Figure:
         f"TP {options['tensor_parallel_size']}, PP {options['pipeline_parallel_size']}; "
         f"{options['batch']} decoding at {options['context']:,} tokens; "
         f"prompt {options['prefill']:,} tokens; step {found.step.step_s * 1e3:.3f} ms"
+        f"{_tell_apart(found.step)}"
     )
     figure.update_layout(
         title={"text": f"{found.model} on {found.hardware}<br><sup>{subtitle}</sup>"},
@@ -89,7 +94,7 @@ def draw_roofline(found: Roofline) -> go.Figure:
 def _range(steps: Sequence[tuple[Step, str]]) -> tuple[float, float]:
     """Return an interval of intensities that holds every operator and every ridge."""
     values = [row.intensity for step, _ in steps for row in step.rows if row.intensity]
-    values += [peak / step.bytes_per_s for step, _ in steps for peak in step.peak_flops.values()]
+    values += [peak / step.bytes_per_s for step, _ in steps for peak in step.roofs.values()]
     # Names stand right of their points.
     return min(values) / 3, max(values) * 12
 
@@ -98,7 +103,7 @@ def _roofs(step: Step, low: float, high: float, label: str) -> list[dict[str, An
     """One line a peak, of all dtypes that have it: the memory's slope up to the ridge, then the peak."""
     roofs = []
     dtypes: dict[float, list[str]] = {}
-    for dtype, peak in step.peak_flops.items():
+    for dtype, peak in step.roofs.items():
         dtypes.setdefault(peak, []).append(dtype)
     for peak, names in dtypes.items():
         ridge = peak / step.bytes_per_s
@@ -148,7 +153,7 @@ def _names(step: Step, low: float, high: float) -> list[dict[str, Any]]:
     """
     rows = [row for row in _largest_first(step) if row.share >= _NAMED_SHARE]
     spots = {row.operator: (log10(row.intensity or low), log10(row.flops_per_s)) for row in rows}
-    bottom, top = log10(low * step.bytes_per_s), log10(max(step.peak_flops.values()))
+    bottom, top = log10(low * step.bytes_per_s), log10(max(step.roofs.values()))
     scale_x, scale_y = _WIDTH / (log10(high) - log10(low)), _HEIGHT / (top - bottom)
     # From where to where, and how far down, in pixels: what a name must not cover.
     taken = [
@@ -171,6 +176,16 @@ def _names(step: Step, low: float, high: float) -> list[dict[str, Any]]:
             }
         )  # fmt: skip
     return names
+
+
+def _tell_apart(step: Step) -> str:
+    """Return a line about the operators that have no point; "" if they take next to nothing."""
+    rows = sorted((row for row in step.rows if not row.intensity), key=lambda row: -row.share)
+    share = sum(row.share for row in rows)
+    if share < _APART_SHARE:
+        return ""
+    largest = [f"{escape(row.operator)} {row.share:.1%}" for row in rows[:_MOST_APART] if row.share]
+    return f"<br>not drawn, without FLOPs: {share:.1%} of the step ({', '.join(largest)})"
 
 
 def _largest_first(step: Step) -> list[RooflineRow]:

@@ -23,6 +23,7 @@ class RooflineRow:
         ideal_s: Speed of light: the time at datasheet peaks, without launches.
         share: Of the step's time.
         bound: What it waits for: "compute", "bandwidth", "communication" or "overhead".
+        dtype: Of its arithmetic; "" without any.
         tier: Of its calibration: "calibrated", "measured", "generic", ...
         source: Where its constants are from.
         error_percent: Their stated error; None where there is none to state.
@@ -37,6 +38,7 @@ class RooflineRow:
     ideal_s: float
     share: float
     bound: str
+    dtype: str
     tier: str
     source: str
     error_percent: float | None
@@ -75,6 +77,14 @@ class Step:
     peak_flops: Mapping[str, float]
     bytes_per_s: float
     link_bytes_per_s: float
+
+    @property
+    def roofs(self) -> dict[str, float]:
+        """The peak rates of the dtypes that its operators compute in; all if none of them says."""
+        used = {row.dtype for row in self.rows if row.flops}
+        return {dtype: peak for dtype, peak in self.peak_flops.items() if dtype in used} or dict(
+            self.peak_flops
+        )
 
     @property
     def ideal_s(self) -> float:
@@ -136,6 +146,7 @@ def _row_dict(row: RooflineRow) -> dict[str, Any]:
         "bytes": row.moved_bytes,
         "intensity": row.intensity,
         "bound": row.bound,
+        "dtype": row.dtype,
         "seconds": row.seconds,
         "share": row.share,
         "flops_per_s": row.flops_per_s,

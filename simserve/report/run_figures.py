@@ -36,9 +36,7 @@ def draw_run(run: RunFolder, picture: str, window_s: Window = None) -> go.Figure
 
     Raises:
         UnknownNameError: If there is no such picture.
-        InputError: If a table of the run cannot be read.
-        ScenarioError: For "step_time", if what priced the steps is not there, or is code or files that the
-            run may not name.
+        InputError: If a table of the run cannot be read, or is not there.
     """
     if picture not in _BY_NAME:
         raise UnknownNameError("picture", picture, list(_BY_NAME))

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simserve.errors import ScenarioError
+from simserve.errors import InputError
 from simserve.metrics.writer import SCENARIO
 from simserve.report.cluster_figures import draw_load
 from simserve.report.cluster_load import measure_load
@@ -69,13 +69,13 @@ def write_run_page(run: RunFolder, path: Path) -> None:
 
 
 def _draw(draw: Callable[..., go.Figure], run: RunFolder) -> go.Figure:
-    """Return a picture, or why there is none: what a run names may be gone, or code not to be run."""
+    """Return a picture, or why there is none: a run of an earlier version lacks some files."""
     import plotly.graph_objects as go
 
     try:
         return draw(run)
-    except ScenarioError as error:
-        title = f"{draw.__name__.replace('_', ' ')}: {escape(str(error))}"
+    except InputError as error:
+        title = f"{draw.__name__.replace('_', ' ')}: {escape(error.message)}"
         return go.Figure().update_layout(title=title, height=160)
 
 

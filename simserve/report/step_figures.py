@@ -50,7 +50,7 @@ def step_time(run: RunFolder) -> go.Figure:
     """Draw where the time of the steps went: by operator, by what was waited for and was in them, over time.
 
     Raises:
-        ScenarioError: As `split_time`.
+        InputError: As `split_time`.
     """
     from plotly.subplots import make_subplots
 
@@ -74,7 +74,7 @@ def step_time(run: RunFolder) -> go.Figure:
     figure.update_yaxes(tickformat=".0%", range=[0, 1], row=2, col=1)
     figure.update_xaxes(title_text="s", row=2, col=1)
     title = (
-        f"Where {found.busy_s:,.4g} s of steps went: {found.moments} of them priced again, "
+        f"Where {found.busy_s:,.4g} s of steps went: a sample of them priced again, "
         f"which gives {found.repriced:.0%} of their time on record"
     )
     return figure.update_layout(title=title, barmode="stack", height=700, legend={"traceorder": "grouped"})

@@ -84,6 +84,38 @@ def gap_counts(run: RunFolder) -> tuple[Floats, Ints, Floats]:
     return np.concatenate(values), np.concatenate(counts), np.concatenate(moments)
 
 
+def step_tokens(run: RunFolder) -> dict[int, Ints]:
+    """Return by instance how many tokens each of its steps gave to requests: `[steps]`.
+
+    The first token of a request comes with the step that ends at `first_token_s` (of a static batch all its
+    tokens do), those of a decode as `chunk_times` has them, and one with each prompt that was computed again.
+    """
+    requests, spans, owners = run.requests, run.spans, run.span_rows
+    given = {instance: np.zeros(len(ends) + 1, np.int64) for instance, ends in run.step_ends.items()}
+    first_token = np.full(len(requests["request_id"]), -1, np.int64)
+    for instance, ends in run.step_ends.items():
+        rows = (requests["instance"] == instance) & ~np.isnan(requests["first_token_s"])
+        first_token[rows] = np.searchsorted(ends, requests["first_token_s"][rows])
+        np.add.at(given[instance], first_token[rows], 1)
+    decodes = np.flatnonzero((spans["kind"] == "decode") & (spans["tokens"] > 0))
+    decoded = np.bincount(owners[decodes], spans["tokens"][decodes], minlength=len(first_token))
+    missing = requests["output_tokens"] - decoded - (first_token >= 0)
+    first = np.maximum(spans["first_step"], first_token[owners])
+    last = np.maximum(spans["last_step"], first)
+    for index in decodes.tolist():
+        steps = given[int(requests["instance"][owners[index]])]
+        begin, end, tokens = int(first[index]), int(last[index]), int(spans["tokens"][index])
+        # As many whole tokens as are due by each of its steps.
+        due = np.arange(end - begin + 2, dtype=np.int64) * tokens // (end - begin + 1)
+        steps[begin : end + 1] += np.diff(due)
+    for index in np.flatnonzero((spans["kind"] == "prefill") & (missing[owners] > 0)).tolist():
+        row, step = int(owners[index]), int(spans["last_step"][index])
+        if missing[row] > 0 and step > first_token[row]:
+            given[int(requests["instance"][row])][step] += 1
+            missing[row] -= 1
+    return {instance: steps[:-1] for instance, steps in given.items()}
+
+
 def _token_steps(first: int, last: int, tokens: int) -> Ints:
     """Return the steps of a span that gave tokens."""
     steps = last - first + 1

@@ -144,6 +144,13 @@ class EnginePlan:
                     totals[key] += seconds * log.steps[row]
         return TimeSplit(**{f"{key}_s": seconds for key, seconds in totals.items()})
 
+    def explain_step(
+        self, decodes: int, prefill: int, running: int, used_blocks: int, prompts: int
+    ) -> list[OperatorTime]:
+        """Return a row an operator of a step on record, on all stages; arguments as of `step_shape`."""
+        shape = self.step_shape(decodes, prefill, running, used_blocks, prompts)
+        return [row for timer in self.timers for row in timer.explain(*shape)]
+
     def step_shape(
         self, decodes: int, prefill: int, running: int, used_blocks: int, prompts: int | None = None
     ) -> tuple[int, int, int, list[Chunk], int]:

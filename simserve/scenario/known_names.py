@@ -95,11 +95,16 @@ def find_hardware(name_or_path: str, beside: Path | None = None) -> Named:
     name = name_or_path.lower()
     stem = name if _is_entry("hardware", f"{name}.yaml") else _hardware_aliases().get(squeeze(name))
     if stem is None:
-        spellings = [*hardware_names(), *map(str.lower, _alias_spellings("hardware"))]
-        close = get_close_matches(name, sorted(spellings), n=1, cutoff=0.5)
-        # The nearest may be an alias; where none is near, the names alone are told.
-        raise UnknownNameError("hardware", name_or_path, close or hardware_names())
+        raise UnknownNameError("hardware", name_or_path, _near_hardware(name) or hardware_names())
     return Named(stem, data_folder("hardware") / f"{stem}.yaml")
+
+
+def _near_hardware(name: str) -> list[str]:
+    """Return the nearest name, or the nearest alias if that says more than the name spelt otherwise."""
+    spellings = {name: name for name in hardware_names()}
+    spellings = {alias.lower(): stem for alias, stem in _alias_spellings("hardware").items()} | spellings
+    close = get_close_matches(name, sorted(spellings), n=1, cutoff=0.5)
+    return [spellings[each] if squeeze(each) == squeeze(spellings[each]) else each for each in close]
 
 
 def squeeze(name: str) -> str:

@@ -11,7 +11,7 @@ from simserve.errors import InputError
 from simserve.kvcache.cache_plan import CachePlan, Load, TierPlan
 from simserve.kvcache.tier import TierSpec
 from simserve.scenario.eviction_build import complete_eviction_options
-from simserve.scenario.kv_cache_schema import KVCache
+from simserve.scenario.kv_cache_schema import KVCache, Tier
 
 _GIB = 2**30
 _GB = 1e9
@@ -53,19 +53,7 @@ def plan_cache(
     tiers = None
     if section.tiers:
         tiers = TierPlan(
-            specs=tuple(
-                TierSpec(
-                    name=tier.name,
-                    capacity_bytes=int(tier.capacity_gib * _GIB),
-                    read_bytes_per_s=tier.read_gb_per_s * _GB
-                    if tier.read_gb_per_s
-                    else accelerator.pcie_bytes_per_s,
-                    latency_s=tier.latency_s,
-                    write=tier.write,
-                    write_bytes_per_s=tier.write_gb_per_s * _GB if tier.write_gb_per_s else None,
-                )
-                for tier in section.tiers
-            ),
+            specs=tuple(_tier_spec(tier, accelerator) for tier in section.tiers),
             own_paths=tuple(tier.read_gb_per_s is not None for tier in section.tiers),
             bytes_per_token=-(-memory.block_bytes * gpus // memory.block_size),
             gpus=gpus,
@@ -75,18 +63,25 @@ def plan_cache(
             load=load,
             layers=layers,
         )
-    plan = CachePlan(
-        section.kind or "paged",
-        section.eviction,
-        complete_eviction_options(
-            section.eviction, section.options, timers, chunk_tokens, memory.max_model_len
-        ),
-        tiers,
-        context_ranks,
-        section.placement,
+    options = complete_eviction_options(
+        section.eviction, section.options, timers, chunk_tokens, memory.max_model_len
     )
+    kind, eviction = section.kind or "paged", section.eviction
+    plan = CachePlan(kind, eviction, options, tiers, context_ranks, section.placement)
     plan.build(2, memory.block_size, enable_prefix_caching=True)
     return plan
+
+
+def _tier_spec(tier: Tier, accelerator: Accelerator) -> TierSpec:
+    """Return a tier with its rates; without one of its own it is read over PCIe."""
+    return TierSpec(
+        name=tier.name,
+        capacity_bytes=int(tier.capacity_gib * _GIB),
+        read_bytes_per_s=tier.read_gb_per_s * _GB if tier.read_gb_per_s else accelerator.pcie_bytes_per_s,
+        latency_s=tier.latency_s,
+        write=tier.write,
+        write_bytes_per_s=tier.write_gb_per_s * _GB if tier.write_gb_per_s else None,
+    )
 
 
 class _RecomputeTime:

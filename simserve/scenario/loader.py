@@ -76,7 +76,7 @@ def _read_source(source: str | Path) -> tuple[str, str, Path | None]:
     """Return text, name for messages and folder of a scenario."""
     if isinstance(source, str) and ("\n" in source or source.lstrip().startswith("{")):
         return source, "<text>", None
-    path = _find_scenario(str(source))
+    path = find_scenario(str(source))
     try:
         return path.read_text(encoding="utf-8"), str(source), path.parent
     except UnicodeDecodeError as error:
@@ -87,7 +87,7 @@ def _read_source(source: str | Path) -> tuple[str, str, Path | None]:
         raise ScenarioError(f"cannot be read: {error.strerror}", file=str(source)) from None
 
 
-def _find_scenario(name: str) -> Path:
+def find_scenario(name: str) -> Path:
     """Return the path of a scenario file, or of a shipped scenario (`quickstart`).
 
     Raises:
@@ -102,6 +102,8 @@ def _find_scenario(name: str) -> Path:
         written = Path(name, "scenario.yaml")
         if written.is_file():
             raise ScenarioError(f"is the folder of a run: its scenario is {written}", file=name) from None
+        if Path(name).is_dir():
+            raise ScenarioError("is a folder; expected a scenario's file", file=name or "''") from None
         stem = name.removeprefix("scenarios/").removesuffix(".yaml")
         hint = nearest(stem, shipped, "`simserve list scenarios` names those")
         raise ScenarioError(f"{error.message}, nor is it a shipped scenario{hint}") from None

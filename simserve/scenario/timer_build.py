@@ -79,7 +79,7 @@ def plan_host(
 def plan_draft_cost(
     cost: CostSpec, draft: ModelShape | None, accelerator: Accelerator, engine: Engine
 ) -> DraftCost | None:
-    """Return what proposing drafts costs in a step; None where no model drafts, or steps have no operators."""
+    """Return what proposing drafts costs in a step; None where no model drafts, or none is priced."""
     speculative = engine.speculative
     if draft is None or speculative is None or cost.kind not in OPERATOR_KINDS:
         return None

@@ -6,6 +6,8 @@ A policy extends `BaseScheduler`, looks at `running` and `waiting`, and calls th
 
 from __future__ import annotations
 
+from typing import Any
+
 from simserve.scheduler.batch import Batch
 from simserve.scheduler.decode_stretch import BUDGET, EMPTY, MEMORY, OTHER, SEATS
 from simserve.scheduler.fetching import Fetching
@@ -163,9 +165,7 @@ class BaseScheduler(Fetching):
         room = held + spare_blocks * cache.block_size
         while not cache.admit(sequence, hits, hit_tokens, hit_tokens + tokens, room):
             if sequence is not self.waiting.head() or not self._displace():
-                self.admission = MEMORY
-                self.note_shortage()
-                self.blocked_stream = cache.missed_stream(sequence, hits)
+                self._block_on_memory(sequence, hits)
                 return False
             hits, hit_tokens = cache.lookup(sequence, sequence.known)
         if held > hit_tokens + tokens:
@@ -174,6 +174,12 @@ class BaseScheduler(Fetching):
         if self.connector is None or not self._waits_for_load(sequence, self.connector):
             self._take_chunk(sequence, tokens)
         return True
+
+    def _block_on_memory(self, sequence: Sequence, hits: Any) -> None:
+        """Note that nobody is admitted for want of blocks, and what could change that."""
+        self.admission = MEMORY
+        self.note_shortage()
+        self.blocked_stream = self.cache.missed_stream(sequence, hits)
 
     def choose_victim(self, sequence: Sequence) -> Sequence:
         """Return who gives up its blocks so that `sequence` can decode.

@@ -146,10 +146,6 @@ class KVConnector:
         """Let a request wait for bytes under way."""
         self._landings[request_id] = landing
 
-    def landing_of(self, request_id: int) -> Landing | None:
-        """Return what a request waits for or has waited for, until it is forgotten."""
-        return self._landings.get(request_id)
-
     def is_loading(self, request_id: int) -> bool:
         """Whether bytes of a request are still under way at the time of this decision."""
         landing = self._landings.get(request_id)

@@ -10,8 +10,8 @@ import numpy as np
 from simserve.cost.timer import Chunk
 from simserve.scenario.engine_plan import EnginePlan
 from simserve.study.candidates import Candidate
-from simserve.study.probe import GROWING_SHARE
 from simserve.study.slo_terms import SloTerm
+from simserve.study.steadiness import GROWING_SHARE
 from simserve.workload.workload import Workload
 
 # Percentile of a latency that a summary's key names.

@@ -18,7 +18,7 @@ from simserve.scenario.schema import Scenario
 from simserve.study.executor import Executor, InProcess
 from simserve.study.load import load_of
 from simserve.study.probe import Probe, ProbeTask, natural_rate
-from simserve.study.search import Answers, UnansweredError, run_searches
+from simserve.study.search import Answers, Q, UnansweredError, run_searches
 from simserve.study.slo_terms import SloTerm
 
 # Each way from the scenario's own rate.
@@ -34,7 +34,7 @@ class Capacity:
     Attributes:
         seed: Of the scenario.
         rate_per_s: Highest rate that holds; 0 if none did.
-        fails_at_per_s: Lowest rate tried that does not hold; None if none failed.
+        fails_at_per_s: Lowest rate tried that does not hold, or that the requests do not offer; None if none.
         probes: All that were tried, in order.
         stopped: Whether it was interrupted: the rates are those so far.
     """
@@ -44,6 +44,16 @@ class Capacity:
     fails_at_per_s: float | None
     probes: tuple[Probe, ...]
     stopped: bool = False
+
+    @property
+    def held(self) -> Probe | None:
+        """The probe at the highest rate that holds; None if none did."""
+        return next((probe for probe in self.probes if probe.rate_per_s == self.rate_per_s), None)
+
+    @property
+    def failing(self) -> Probe | None:
+        """The probe at the lowest rate that does not hold; None if none failed."""
+        return next((probe for probe in self.probes if probe.rate_per_s == self.fails_at_per_s), None)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it in the form of `simserve capacity --json`."""
@@ -109,7 +119,7 @@ def _searching(
         failed: list[float] = []
 
         def ask(rate: float) -> bool:
-            answer = answers((number, rate))
+            answer = shows_rate(answers, (number, rate))
             (held if answer else failed).append(rate)
             return answer
 
@@ -118,6 +128,13 @@ def _searching(
         return max(held), min(failed, default=None)
 
     return search
+
+
+def shows_rate(answers: Answers[Q], question: Q) -> bool:
+    """Ask a question of a rate: one that the requests do not offer is none that is shown to hold."""
+    holds = answers(question)
+    probe: Probe | None = answers.known.get(question)
+    return holds and not (probe is not None and probe.unoffered)
 
 
 def bisect_rate(

@@ -29,10 +29,12 @@ class Option:
         rate_per_s: Requests a second that it holds: those asked for, or the most it can.
         figures: Of the run with that many, at that rate; of several seeds the first's, but for the figures of
             the objectives' terms, which are the worst of all.
+        window: The part of that run that they are of: s left out at its begin, and at its end.
         bottleneck: What holds that run back.
-        short: That its arrivals are too short to be sure, as of `simserve.study.probe.Probe`; "" if not.
+        doubt: Why it may need more, or fewer, as of `simserve.study.probe.Probe`; "" if it is sure.
         binds: What breaks with one instance fewer, or at the next higher rate that was tried; empty where
             nothing was tried.
+        unfinished: Whether the search ended early: fewer instances, or a higher rate, may hold too.
         probes: (instances of each pool, rate, seed, whether they hold) of all that were simulated.
     """
 
@@ -43,9 +45,11 @@ class Option:
     usd_per_hour: float | None = None
     rate_per_s: float = 0.0
     figures: Mapping[str, float | None] | None = None
+    window: tuple[float, float] = (0.0, 0.0)
     bottleneck: str = ""
-    short: str = ""
+    doubt: str = ""
     binds: tuple[str, ...] = ()
+    unfinished: bool = False
     probes: tuple[tuple[tuple[int, ...], float, int, bool], ...] = ()
 
     @property

@@ -63,12 +63,23 @@ def expand_points(sweep: SweepFile, folder: Path | None = None) -> Iterator[Poin
         values = [value for part in position for value in part]
         settings = dict(zip(names, values, strict=True))
         changes = [*sweep.overrides, *(f"{name}={write_value(value)}" for name, value in settings.items())]
-        first = load_scenario(base, changes)
+        first = _load(base, changes, values)
         settings = resolved_settings(settings, first)
         for seed in _seeds(sweep, first.seed):
             scenario = first if seed == first.seed else load_scenario(base, [*changes, f"seed={seed}"])
             yield Point(number, settings, seed, dump_scenario(scenario), identify(scenario))
             number += 1
+
+
+def _load(base: str, changes: list[str], values: list[Any]) -> Scenario:
+    """Load a point's scenario; says how a range becomes whole numbers where they are wanted."""
+    try:
+        return load_scenario(base, changes)
+    except InputError as error:
+        broken = any(isinstance(value, float) and not value.is_integer() for value in values)
+        if broken and "whole number" in error.message:
+            error.message += "; with round: true a range has whole numbers alone"
+        raise
 
 
 def resolved_settings(settings: Mapping[str, Any], scenario: Scenario) -> dict[str, Any]:

@@ -12,24 +12,18 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from simserve.errors import InputError, SimserveError
-from simserve.metrics.columns import Floats
+from simserve.errors import InputError
 from simserve.metrics.pools import PoolInfo, energy_joules
 from simserve.metrics.result import Result
-from simserve.scenario.schema import Metrics, Scenario
+from simserve.metrics.summary import Window
+from simserve.scenario.schema import Scenario
 from simserve.simulation import simulate
+from simserve.study.failure import describe_failure
 from simserve.study.load import load_of
 from simserve.study.slo_terms import SloTerm
+from simserve.study.steadiness import OFFERED_SHARE, judged_window, read_evidence
 from simserve.workload.workload import Workload
 
-# Share of the arrivals that fill the empty system and are not judged.
-WARM_UP_SHARE = 0.1
-# A queue grows if by the end it has more than at half-time by this share of the arrivals between, and by more
-# than chance: standard deviations of a Poisson number of the half-time's size.
-GROWING_SHARE = 0.03
-_DEVIATIONS = 3.0
-# Arrivals shorter than so many requests take on average have hardly filled the system when they end.
-SHORTEST_ARRIVALS = 4
 # Told of every probe beside the terms' own figures.
 _FIGURES = ("request_throughput", "output_throughput", "total_token_throughput")
 
@@ -63,8 +57,10 @@ class Probe:
             request (None where a power is unknown).
         bottleneck: What holds the run back, in words.
         failed: Requests that failed.
-        short: In words, that the arrivals are too short for a request's latency (`SHORTEST_ARRIVALS`): what
-            holds in the long run may not seem steady. "" if they are not.
+        offered_per_s: Requests that were really sent a second: sessions wait for answers.
+        unoffered: In words, that the rate was not there for long, whatever the servers can do; "" if it was.
+        doubt: In words, why more, or fewer, a second may hold; "" if it is sure.
+        window: The part of the run that the figures are of: s left out at its begin, and at its end.
         error: Why there is no run; "" if there is one.
         bad_input: Whether that is for what was given, and no failure.
         died: Whether that is for a process that died.
@@ -76,17 +72,29 @@ class Probe:
     figures: dict[str, float | None] = field(default_factory=dict)
     bottleneck: str = ""
     failed: int = 0
-    short: str = ""
+    offered_per_s: float = 0.0
+    unoffered: str = ""
+    doubt: str = ""
+    window: tuple[float, float] = (0.0, 0.0)
     error: str = ""
     bad_input: bool = False
     died: bool = False
+
+    @property
+    def held_back(self) -> bool:
+        """Whether sessions or a client's cap do not offer the rate; more instances cannot change that."""
+        return bool(self.unoffered) and self.offered_per_s < OFFERED_SHARE * self.rate_per_s
 
     @property
     def verdict(self) -> str:
         """In words: whether it holds, or why not."""
         if self.error:
             return f"cannot be: {self.error}"
-        return "holds" if self.holds else "does not hold" if self.steady else "the queue grows"
+        if self.holds and self.unoffered:
+            return "is not offered" if self.held_back else "holds, all at once"
+        if self.holds:
+            return "holds"
+        return "does not hold" if self.steady else "the queue grows"
 
     def broken(self, slo: tuple[SloTerm, ...]) -> list[str]:
         """Return what does not hold: that the queue grows, that requests fail, and terms."""
@@ -106,37 +114,30 @@ def probe_rate(task: ProbeTask) -> Probe:
         natural = natural_rate(load)
         rate = task.rate_per_s or natural
         load = stretch(load, natural / rate)
-        span_s = float(load.arrival_ns[-1] - load.arrival_ns[0]) / 1e9
-        judged = Metrics(warmup_s=span_s * WARM_UP_SHARE, cooldown_s=0.0)
-        result = simulate(task.scenario.model_copy(update={"metrics": judged}), workload=load)
-    except SimserveError as error:
-        bad = isinstance(error, InputError)
-        return Probe(task.rate_per_s or 0.0, False, error=str(error).splitlines()[0], bad_input=bad)
+        result = simulate(task.scenario, workload=load)
+    except (Exception, SystemExit) as error:  # a policy of the user's may raise anything
+        reason = describe_failure(error).splitlines()[0]
+        return Probe(task.rate_per_s or 0.0, False, error=reason, bad_input=isinstance(error, InputError))
     if result.partial:
         raise KeyboardInterrupt
-    summary = result.summary
-    steady = is_steady(result)
+    window = judged_window(load, result)
+    result = result.within(window)
+    evidence, summary = read_evidence(load, result), result.summary
     return Probe(
         rate_per_s=rate,
-        holds=steady and not summary["failed"] and all(term.holds(summary) for term in task.slo),
-        steady=steady,
+        holds=evidence.steady and not summary["failed"] and all(term.holds(summary) for term in task.slo),
+        steady=evidence.steady,
         figures={
             **{term.key: summary[term.key] for term in task.slo},
             **{name: summary[name] for name in _FIGURES},
-            "joules_per_request": _joules_per_request(result, task.powers),
+            "joules_per_request": _joules_per_request(result, window, task.powers),
         },
         bottleneck=str(summary["bottleneck"] or ""),
         failed=summary["failed"],
-        short=_tell_short(len(load.arrival_ns), rate, span_s, (summary["mean_e2el_ms"] or 0.0) / 1e3),
-    )
-
-
-def _tell_short(requests: int, rate_per_s: float, span_s: float, mean_e2el_s: float) -> str:
-    if span_s >= SHORTEST_ARRIVALS * mean_e2el_s:
-        return ""
-    return (
-        f"at {rate_per_s:.4g}/s the {requests:,} requests arrive within {span_s:.3g} s, and one takes "
-        f"{mean_e2el_s:.3g} s on average"
+        offered_per_s=rate * evidence.offered_share,
+        unoffered=evidence.tell_unoffered(rate),
+        doubt=evidence.tell_doubt(rate),
+        window=(window.warmup_s, window.cooldown_s),
     )
 
 
@@ -163,31 +164,14 @@ def stretch(workload: Workload, factor: float) -> Workload:
     return replace(workload, arrival_ns=arrival_ns)
 
 
-def is_steady(result: Result) -> bool:
-    """Whether the number of requests in the system does not grow during the second half of the arrivals."""
-    log = result.requests
-    arrivals = np.sort(np.array(log.arrival_ns, dtype=np.float64))
-    ends = np.sort(np.array(log.end_ns, dtype=np.float64))
-    if len(arrivals) < 2:
-        return True
-    begin, end = arrivals[0], arrivals[-1]
-    # Averages over the fourth and the last tenth of the arrivals: single moments are left to chance.
-    middle, last = (_mean_inside(arrivals, ends, begin, end, share) for share in (0.45, 0.95))
-    between = len(arrivals) / 2
-    return last - middle <= GROWING_SHARE * between + _DEVIATIONS * float(np.sqrt(max(middle, 1.0)))
-
-
-def _mean_inside(arrivals: Floats, ends: Floats, begin: float, end: float, share: float) -> float:
-    """Return how many requests are in the system, averaged over a tenth of the arrivals around a share."""
-    moments = begin + (end - begin) * np.linspace(share - 0.05, share + 0.05, 101)
-    inside = np.searchsorted(arrivals, moments, side="right") - np.searchsorted(ends, moments, side="right")
-    return float(inside.mean())
-
-
-def _joules_per_request(result: Result, powers: Mapping[str, tuple[float, float]]) -> float | None:
-    completed = result.summary["completed"]
-    end_s = max(result.requests.end_ns, default=0) / 1e9
-    energy = energy_joules([_powered(pool, powers) for pool in result.pools], result.steps, end_s)
+def _joules_per_request(
+    result: Result, window: Window, powers: Mapping[str, tuple[float, float]]
+) -> float | None:
+    """Return the energy of the judged part of a run, for each request that completed in it."""
+    completed = (result.summary["request_throughput"] or 0.0) * result.summary["duration"]
+    end_s = max(result.requests.end_ns, default=0) / 1e9 - window.cooldown_s
+    pools = [_powered(pool, powers) for pool in result.pools]
+    energy = energy_joules(pools, result.steps, end_s, window.warmup_s)
     return None if energy is None or not completed else energy / completed
 
 

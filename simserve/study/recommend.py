@@ -150,9 +150,11 @@ def _read_options(
                     usd_per_hour=candidate.usd_per_hour(each.sizes),
                     rate_per_s=each.rate_per_s,
                     figures=_worst_figures(first, further, slo),
+                    window=first.window,
                     bottleneck=first.bottleneck,
-                    short=first.short,
+                    doubt=first.doubt,
                     binds=tuple(dict.fromkeys(broken)),
+                    unfinished=each.unfinished,
                     probes=probes,
                 )
             )

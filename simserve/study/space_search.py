@@ -9,7 +9,7 @@ from typing import Literal
 
 from simserve.study.bounds import broken_terms, least_level, most_rate
 from simserve.study.candidates import Candidate
-from simserve.study.capacity import bisect_rate
+from simserve.study.capacity import bisect_rate, shows_rate
 from simserve.study.probe import Probe
 from simserve.study.search import Answers, UnansweredError
 from simserve.study.sizing import Limits, Sizes, find_sizes
@@ -30,6 +30,7 @@ class Found:
         sizes, rate_per_s: What it holds; no sizes: it is out.
         reason: Why it is out.
         beyond: What breaks: fewer instances, or a higher rate.
+        unfinished: Whether the search ended early: fewer instances, or a higher rate, may hold too.
     """
 
     number: int
@@ -37,6 +38,7 @@ class Found:
     rate_per_s: float = 0.0
     reason: str = ""
     beyond: tuple[Question, ...] = ()
+    unfinished: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,28 +98,56 @@ class SpaceSearch:
         """Return what is found of each candidate, as far as there are answers."""
         found: list[Found] = []
         answers.hints += [self._first_question(number) for number in self._order]
-        try:
-            for number in self._order:
+        for number in self._order:
+            try:
                 found.append(self._try(number, answers, self._to_beat(found)))
-        except UnansweredError:
-            pass
+            except UnansweredError:
+                found += self._so_far(number, answers)
+                break
         return found
+
+    def _so_far(self, number: int, answers: Answers[Question]) -> list[Found]:
+        """Return what is known of the candidate at which the search ended early, if anything is."""
+        candidate = self._space[number]
+        tried = dict.fromkeys((sizes, rate) for each, sizes, rate, _ in answers.path if each == number)
+        held = [each for each in tried if self._is_known_to_hold(answers, number, *each)]
+        if held:
+            # The fewest instances, or the highest rate.
+            sizes, rate = min(held, key=lambda each: (self._cost(candidate, each[0]), each[0], -each[1]))
+            return [Found(number, sizes, rate, unfinished=True)]
+        if any(question in answers.known for question in answers.path if question[0] == number):
+            return [Found(number, reason="not finished: nothing that was tried holds")]
+        return []
+
+    def _is_known_to_hold(self, answers: Answers[Question], number: int, sizes: Sizes, rate: float) -> bool:
+        searched = self._objective == "throughput_per_gpu"
+        for question in self._questions(number, sizes, rate):
+            probe: Probe | None = answers.known.get(question)
+            if probe is None or not probe.holds or (probe.unoffered if searched else probe.held_back):
+                return False
+        return True
 
     def _try(self, number: int, answers: Answers[Question], to_beat: float | None) -> Found:
         broken = self._bounds[number].broken
         if broken:
             return Found(number, reason=f"a request alone breaks {broken}")
-        ask = partial(self._ask, answers, number)
         try:
             if self._objective == "throughput_per_gpu":
-                return self._find_rate(number, ask, to_beat)
-            return self._find_sizes(number, ask, to_beat)
+                return self._find_rate(number, partial(self._ask, answers, number, shows_rate), to_beat)
+            return self._find_sizes(number, partial(self._ask, answers, number, _shows_size), to_beat)
         except _ImpossibleError as error:
             return Found(number, reason=f"cannot be: {error}")
 
-    def _ask(self, answers: Answers[Question], number: int, sizes: Sizes, rate: float) -> bool:
+    def _ask(
+        self,
+        answers: Answers[Question],
+        number: int,
+        shows: Callable[[Answers[Question], Question], bool],
+        sizes: Sizes,
+        rate: float,
+    ) -> bool:
         for question in self._questions(number, sizes, rate):
-            holds = answers(question)
+            holds = shows(answers, question)
             probe: Probe | None = answers.known.get(question)
             if probe is not None and probe.error:
                 raise _ImpossibleError(probe.error)
@@ -190,6 +220,19 @@ class SpaceSearch:
         if self._objective == "throughput_per_gpu":
             return number, _own_sizes(candidate), min(self._rate, bounds.most_per_s), 0
         return number, candidate.sizes_at(bounds.level), self._rate, 0
+
+
+def _shows_size(answers: Answers[Question], question: Question) -> bool:
+    """Ask whether so many instances hold a rate.
+
+    Raises:
+        _ImpossibleError: If they do what is asked of them, but the requests do not offer the rate.
+    """
+    holds = answers(question)
+    probe: Probe | None = answers.known.get(question)
+    if holds and probe is not None and probe.held_back:
+        raise _ImpossibleError(probe.unoffered)
+    return holds
 
 
 def _bounds_of(candidate: Candidate, workload: Workload, slo: Sequence[SloTerm], rate_per_s: float) -> Bounds:

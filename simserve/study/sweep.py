@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from simserve.errors import InputError
-from simserve.metrics.writer import holds_run, read_summary
+from simserve.metrics.writer import holds_run, holds_whole_run, read_summary, refuse_io_errors
 from simserve.study.executor import Died, Executor
 from simserve.study.point_task import Task, failure_path, read_failure, record_failure, run_task
 from simserve.study.points import Point
@@ -64,8 +64,8 @@ def run_sweep(
     """Run the points that have no result yet, and write `results.parquet`.
 
     Every result is in its folder the moment its point has ended, so that a sweep that is killed goes on where
-    it was. A point that failed is tried again by the next sweep. While points run the table is there too, with
-    those that have not ended as "missing", so that one can look at it.
+    it was. A point that failed is tried again by the next sweep. While points run the table is there too,
+    with "missing" for those that have not ended.
 
     Args:
         points: What to run.
@@ -83,7 +83,7 @@ def run_sweep(
         tasks = [
             Task(point.identity, point.text, str(run.point_folder(point).absolute()))
             for point in {point.identity: point for point in points}.values()
-            if not holds_run(run.point_folder(point))
+            if not holds_whole_run(run.point_folder(point))
         ]
         run.reused = len({point.identity for point in points}) - len(tasks)
         try:
@@ -123,6 +123,9 @@ def _run_tasks(run: SweepRun, tasks: Sequence[Task], executor: Executor, progres
 
 def _table_keeper(run: SweepRun) -> Callable[[], None]:
     """Return a function that writes the table if the last time was long enough ago."""
+    # Before the clock starts: the first table would seem to take as long as this.
+    import pyarrow.parquet  # noqa: F401
+
     due_s = 0.0
 
     def keep_table() -> None:
@@ -142,15 +145,13 @@ def prepare_folder(folder: Path) -> None:
     Raises:
         InputError: If it is a file, cannot be made, or holds something else.
     """
-    try:
+    with refuse_io_errors(folder):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not _is_sweep(folder):
             raise InputError(
                 "holds no sweep; expected a new or empty folder, or one of an earlier sweep", file=str(folder)
             )
         (folder / POINTS).mkdir(parents=True, exist_ok=True)
         _write_whole(folder / MARK, json.dumps({"kind": "simserve sweep"}).encode() + b"\n")
-    except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror or error}", file=str(folder)) from error
 
 
 def results_table(run: SweepRun) -> pa.Table:
@@ -166,12 +167,18 @@ def results_table(run: SweepRun) -> pa.Table:
 
 
 def write_results(run: SweepRun) -> None:
-    """Write `results.parquet` into the sweep's folder, whole or not at all."""
+    """Write `results.parquet` into the sweep's folder, whole or not at all.
+
+    Raises:
+        InputError: If it cannot be written.
+    """
     import pyarrow.parquet as pq
 
-    fresh = run.folder / f".{RESULTS}.tmp"
-    pq.write_table(results_table(run), fresh, compression="zstd")
-    fresh.replace(run.folder / RESULTS)
+    table, path = results_table(run), run.folder / RESULTS
+    fresh = path.with_name(f".{RESULTS}.tmp")
+    with refuse_io_errors(path):
+        pq.write_table(table, fresh, compression="zstd")
+        fresh.replace(path)
 
 
 def _rows(run: SweepRun) -> Iterator[dict[str, Any]]:
@@ -191,7 +198,8 @@ def _column(values: list[Any]) -> pa.Array:
     import pyarrow as pa
 
     kinds = {type(value) for value in values if value is not None}
-    if kinds <= {int, float} and float in kinds:
+    # A figure that no point has is one without values, not a column of another kind.
+    if not kinds or (kinds <= {int, float} and float in kinds):
         return pa.array([None if value is None else float(value) for value in values], pa.float64())
     if len(kinds) > 1:
         return pa.array([None if value is None else str(value) for value in values], pa.string())

@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, model_validator
 
+from simserve.errors import ScenarioError
 from simserve.scenario.numbers import PositiveInt
 from simserve.scenario.section import Section, combination_error
 from simserve.scenario.section_file import check_section, read_mapping
@@ -38,9 +39,21 @@ class Range(Section):
     count: Annotated[int, Field(ge=2, le=10_000)] | None = Field(
         default=None, description="How many values, evenly spread, in place of a distance."
     )
+    round: bool = Field(default=False, description="Round to whole numbers; each counts once.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Range:
+        if self.step is not None and self.count is not None:
+            raise combination_error("step", "expected one of step and count")
+        if self.count is None and self.begin > self.to:
+            raise combination_error(
+                "from",
+                f"from {self.begin:g} to {self.to:g} has no values; expected from below to, or a count",
+            )
+        return self
 
     def values(self, *, log: bool) -> list[int | float]:
-        """Return the values; whole numbers where both ends and the distance are whole.
+        """Return the values, each once; whole numbers where both ends and the distance are whole.
 
         Args:
             log: Spread them evenly in the logarithm.
@@ -53,7 +66,8 @@ class Range(Section):
         else:
             step = self.step or 1.0
             spread = [begin + step * place for place in range(int((to - begin) / step + 1e-9) + 1)]
-        return [_whole(float(f"{value:.10g}")) for value in spread]
+        shown = (_whole(float(f"{round(value) if self.round else value:.10g}")) for value in spread)
+        return list(dict.fromkeys(shown))
 
 
 class Axis(Section):
@@ -81,7 +95,7 @@ class Axis(Section):
             raise combination_error("keys", f"expected values with {len(self.keys)} entries each")
         wanted = self.log_range
         if wanted is not None and (wanted.count is None or min(wanted.begin, wanted.to) <= 0):
-            raise combination_error("log_range", "expected from and to above 0, and a count")
+            raise combination_error("log_range", "expected from and to above 0, and a count (no step)")
         return self
 
     def names(self) -> tuple[str, ...]:
@@ -119,6 +133,13 @@ class SweepFile(Section):
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise combination_error("axes", f"{sorted(twice)[0]} is on two axes")
+        if "seed" in names and self.seeds != 1:
+            raise combination_error("seeds", "seed is an axis; expected no seeds beside it")
+        hidden = [
+            key for key in names if key in {change.partition("=")[0].strip() for change in self.overrides}
+        ]
+        if hidden:
+            raise combination_error("overrides", f"{hidden[0]} is an axis; expected no override of it")
         points = 1
         for axis in self.axes:
             points *= len(axis.settings())
@@ -134,6 +155,9 @@ def read_sweep_file(path: str | Path) -> SweepFile:
         InputError: For what is wrong in it, all of it, with file, line, column and the nearest valid name.
     """
     data, places = read_mapping(Path(path), "a mapping with base and axes")
+    if "workload" in data and "base" not in data:
+        message = f"is a scenario: `simserve run {path}` runs it, and `base: {path}` names it in a sweep"
+        raise ScenarioError(message, file=str(path))
     return check_section(SweepFile, data, places)
 
 

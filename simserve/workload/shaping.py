@@ -11,6 +11,9 @@ from simserve import rng
 from simserve.errors import InputError
 from simserve.workload.workload import IntColumn, Labels, Workload
 
+# As far as 64 bits of nanoseconds reach.
+_LATEST_NS = 2.0**63
+
 
 def select(
     workload: Workload,
@@ -55,9 +58,15 @@ def _drop_followers(kept: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], prede
 
 
 def scale_rate(workload: Workload, factor: float) -> Workload:
-    """Return the workload with arrivals `factor` times as fast; think times between turns stay."""
+    """Return the workload with arrivals `factor` times as fast; think times between turns stay.
+
+    Raises:
+        InputError: If the clock, 64 bits of nanoseconds, cannot hold the last.
+    """
     if factor == 1:
         return workload
+    if workload.count and float(workload.arrival_ns.max()) >= factor * _LATEST_NS:
+        raise InputError("arrivals reach beyond 292 years; expected a higher rate_scale")
     return _shift(workload, np.rint(workload.arrival_ns / factor).astype(np.int64))
 
 

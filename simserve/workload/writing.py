@@ -34,7 +34,7 @@ def write_trace(workload: Workload, path: str | Path) -> None:
 
     Args:
         workload: What to write; its client is no part of a trace.
-        path: The file; its name says the format. An existing one is replaced.
+        path: The file; its name says the format. An existing one is replaced, its folder made if need be.
 
     Raises:
         InputError: If the name says no format, or CSV cannot hold the workload.
@@ -44,6 +44,7 @@ def write_trace(workload: Workload, path: str | Path) -> None:
     kind = path.name.removesuffix(".gz").rpartition(".")[2]
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         if kind == "parquet" and path.suffix == ".parquet":
             _write_parquet(workload, temporary)
         elif kind in ("csv", "jsonl"):

@@ -39,7 +39,7 @@ def run(seed: int, order: str, *, tenants: str = "[]") -> Result:
             "arrivals": RATE,
             "prompt_tokens": 16,
             "output_tokens": {"kind": "uniform", "min": 1, "max": LONGEST},
-            "requests": 4000,
+            "requests": 3200,
             "tenants": json.loads(tenants),
         },
         "pools": {

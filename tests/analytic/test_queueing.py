@@ -49,7 +49,7 @@ def latencies_s(result: Result) -> np.ndarray[Any, np.dtype[np.float64]]:
 @pytest.mark.parametrize("load", [0.3, 0.5, 0.8])
 def test_one_seat_and_one_step_a_request_is_m_d_1(load: float) -> None:
     # Pollaczek-Khinchine for deterministic service: mean wait = load * s / (2 * (1 - load)).
-    means = [float(latencies_s(run(seed, load / STEP_S, 6000)).mean()) for seed in range(6)]
+    means = [float(latencies_s(run(seed, load / STEP_S, 4000)).mean()) for seed in range(6)]
     expected = STEP_S + load * STEP_S / (2 * (1 - load))
     spread = np.std(means, ddof=1) / len(means) ** 0.5
     assert abs(np.mean(means) - expected) < 4 * spread + 0.001

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from bench import _report
 from builds import PLAIN, ROOT
-from loads import LOADS, Load, kind_loads, measure_load, trace_overrides
+from loads import LOADS, Load, kind_loads, measure_few, trace_overrides
 from studies import measure_studies
 from timeouts import measure_timeout_us
+
+from simserve import load_scenario, simulate
 
 
 def test_a_timeout_costs_about_a_microsecond() -> None:
@@ -42,23 +44,32 @@ def test_every_load_has_its_scenario(load: Load) -> None:
     assert load.scenario.is_file()
 
 
-@pytest.mark.parametrize("load", [load for load in LOADS if not load.slow], ids=lambda load: load.name)
-def test_ten_requests_of_every_load_run(load: Load) -> None:
-    overrides = trace_overrides(load)
-    if overrides is None:
-        pytest.skip("the load's trace is not here; set SIMSERVE_DATA")
-    few = measure_load(load.scenario, [*overrides, f"{load.limit_key}=10"])
+def test_a_load_is_measured_in_a_process_of_its_own() -> None:
+    few = measure_few(LOADS[0], LOADS[0].scenario, LOADS[0].options)
     assert few.requests == 10
     assert few.cpu_s > 0
     assert few.peak_rss_mib > 10
     assert 0 <= few.share_in_stretches <= 1
 
 
+def count_few(load: Load, overrides: list[str]) -> int:
+    """Serve the first ten requests here."""
+    scenario = load_scenario(str(load.scenario), [*overrides, f"{load.limit_key}=10"])
+    return len(simulate(scenario).requests.request_id)
+
+
+@pytest.mark.parametrize("load", [load for load in LOADS if not load.slow], ids=lambda load: load.name)
+def test_ten_requests_of_every_load_run(load: Load) -> None:
+    overrides = trace_overrides(load)
+    if overrides is None:
+        pytest.skip("the load's trace is not here; set SIMSERVE_DATA")
+    assert count_few(load, overrides) == 10
+
+
 @pytest.mark.parametrize("load", kind_loads(), ids=lambda load: load.kind)
 def test_every_engine_kind_serves_ten_requests(load: Load) -> None:
     assert load.scenario == ROOT / "scenarios" / "benchmarks" / "64x100k.yaml"
-    few = measure_load(load.scenario, [*load.options, f"{load.limit_key}=10"])
-    assert few.requests == 10
+    assert count_few(load, load.options) == 10
 
 
 @pytest.mark.slow

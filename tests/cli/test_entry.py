@@ -7,9 +7,11 @@ import os
 import pty
 import re
 import resource
+import select
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from simserve.metrics.result import Result
 from simserve.scenario.schema import Scenario
 
 ROOT = Path(__file__).resolve().parents[2]
+RunCli = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = """\
 name: small
 model: llama-3.1-8b
@@ -32,11 +35,6 @@ slo: {ttft_s: 1.0}
 """
 
 
-def run_cli(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from simserve.cli.entry import main; main()", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
-
-
 @pytest.fixture
 def scenario(tmp_path: Path) -> Path:
     path = tmp_path / "small.yaml"
@@ -44,7 +42,7 @@ def scenario(tmp_path: Path) -> Path:
     return path
 
 
-def test_run_prints_a_summary_and_writes_a_run(scenario: Path, tmp_path: Path) -> None:
+def test_run_prints_a_summary_and_writes_a_run(run_cli: RunCli, scenario: Path, tmp_path: Path) -> None:
     done = run_cli("run", str(scenario), "--out", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -57,7 +55,9 @@ def test_run_prints_a_summary_and_writes_a_run(scenario: Path, tmp_path: Path) -
     assert (tmp_path / "out" / "scenario.yaml").read_text().startswith(("#", "name: small"))
 
 
-def test_a_written_scenario_runs_again_to_the_same_bytes(scenario: Path, tmp_path: Path) -> None:
+def test_a_written_scenario_runs_again_to_the_same_bytes(
+    run_cli: RunCli, scenario: Path, tmp_path: Path
+) -> None:
     first, again = tmp_path / "first", tmp_path / "again"
     assert run_cli("run", str(scenario), "--out", str(first), "-q").returncode == 0
     done = run_cli("run", str(first / "scenario.yaml"), "--out", str(again), "-q")
@@ -67,14 +67,14 @@ def test_a_written_scenario_runs_again_to_the_same_bytes(scenario: Path, tmp_pat
             assert path.read_bytes() == (again / path.name).read_bytes(), path.name
 
 
-def test_json_is_one_object_and_nothing_else(scenario: Path) -> None:
+def test_json_is_one_object_and_nothing_else(run_cli: RunCli, scenario: Path) -> None:
     done = run_cli("run", str(scenario), "--json", "--set", "seed=3")
     summary = json.loads(done.stdout)
     assert summary["seed"] == 3
     assert done.stderr == ""
 
 
-def test_seeds_give_intervals(scenario: Path, tmp_path: Path) -> None:
+def test_seeds_give_intervals(run_cli: RunCli, scenario: Path, tmp_path: Path) -> None:
     done = run_cli("run", str(scenario), "--seeds", "3", "--json", "--out", str(tmp_path / "out"))
     report = json.loads(done.stdout)
     assert report["seeds"] == [0, 1, 2]
@@ -86,7 +86,7 @@ def test_seeds_give_intervals(scenario: Path, tmp_path: Path) -> None:
     assert text.startswith("over 2 seeds")
 
 
-def test_compare_scenarios_and_runs(scenario: Path, tmp_path: Path) -> None:
+def test_compare_scenarios_and_runs(run_cli: RunCli, scenario: Path, tmp_path: Path) -> None:
     half = tmp_path / "half.yaml"
     half.write_text(SMALL.replace("replicas: 2", "replicas: 1"))
     done = run_cli("compare", str(scenario), str(half))
@@ -102,7 +102,7 @@ def test_compare_scenarios_and_runs(scenario: Path, tmp_path: Path) -> None:
     assert done.returncode == 2
 
 
-def test_explain_memory_names_every_part(scenario: Path) -> None:
+def test_explain_memory_names_every_part(run_cli: RunCli, scenario: Path) -> None:
     done = run_cli("run", str(scenario), "--explain", "memory")
     assert done.returncode == 0, done.stderr
     assert re.search(r"weights", done.stdout)
@@ -113,19 +113,19 @@ def test_explain_memory_names_every_part(scenario: Path) -> None:
 @pytest.mark.parametrize(
     "what", ["models", "hardware", "routers", "schedulers", "orders", "evictions", "scenarios", "traces"]
 )
-def test_list(what: str) -> None:
+def test_list(run_cli: RunCli, what: str) -> None:
     entries = json.loads(run_cli("list", what, "--json").stdout)[what]
     assert entries
     text = run_cli("list", what).stdout
     assert all(str(entry.get("name", entry.get("path"))) in text for entry in entries)
 
 
-def test_schema_is_json() -> None:
+def test_schema_is_json(run_cli: RunCli) -> None:
     schema = json.loads(run_cli("schema").stdout)
     assert "workload" in schema["properties"]
 
 
-def test_import_a_vllm_command(tmp_path: Path) -> None:
+def test_import_a_vllm_command(run_cli: RunCli, tmp_path: Path) -> None:
     done = run_cli("import", "vllm serve Qwen/Qwen3-8B -tp 2 --frobnicate 3", "--hardware", "h100-sxm")
     assert "tensor_parallel_size: 2" in done.stdout
     assert "--frobnicate" in done.stderr
@@ -133,19 +133,19 @@ def test_import_a_vllm_command(tmp_path: Path) -> None:
     assert report["unknown_flags"] == []
 
 
-def test_trace_commands_are_mounted() -> None:
+def test_trace_commands_are_mounted(run_cli: RunCli) -> None:
     done = run_cli("trace", "--help")
     assert done.returncode == 0
     assert all(command in done.stdout for command in ("stats", "convert", "generate", "fetch"))
 
 
-def test_conformance_refuses_an_unknown_engine(tmp_path: Path) -> None:
+def test_conformance_refuses_an_unknown_engine(run_cli: RunCli, tmp_path: Path) -> None:
     done = run_cli("conformance", "vlm", str(tmp_path))
     assert done.returncode == 2
     assert "did you mean 'vllm'?" in done.stderr
 
 
-def test_bad_input_is_one_message_and_status_2(scenario: Path) -> None:
+def test_bad_input_is_one_message_and_status_2(run_cli: RunCli, scenario: Path) -> None:
     done = run_cli("run", str(scenario), "--set", "pools.0.replica=3")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
@@ -153,7 +153,9 @@ def test_bad_input_is_one_message_and_status_2(scenario: Path) -> None:
     assert done.stdout == ""
 
 
-def test_an_output_folder_of_others_is_refused_before_the_run(scenario: Path, tmp_path: Path) -> None:
+def test_an_output_folder_of_others_is_refused_before_the_run(
+    run_cli: RunCli, scenario: Path, tmp_path: Path
+) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("")
     done = run_cli("run", str(scenario), "--out", str(tmp_path / "out"))
@@ -161,10 +163,14 @@ def test_an_output_folder_of_others_is_refused_before_the_run(scenario: Path, tm
     assert "is not empty and holds no run" in done.stderr
 
 
-def read_screen(screen: int, until: str | None = None) -> str:
+def read_screen(screen: int, process: subprocess.Popen[str], until: str | None = None) -> str:
     """Return what a process writes on its terminal, up to a text, or its end."""
     seen = ""
     while until is None or until not in seen:
+        if not select.select([screen], [], [], 0.2)[0]:
+            if process.poll() is not None:
+                break  # somebody else holds the other end, as a process that was forked meanwhile
+            continue
         try:
             part = os.read(screen, 4096)
         except OSError:  # Linux: the other end is closed
@@ -194,9 +200,9 @@ def test_ctrl_c_writes_what_is_complete(tmp_path: Path) -> None:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal, text=True)
     os.close(terminal)
     # The progress line estimates the rest as soon as a request has ended; it comes only on a terminal.
-    stderr = read_screen(screen, until="s left")
+    stderr = read_screen(screen, process, until="s left")
     process.send_signal(signal.SIGINT)
-    stderr += read_screen(screen)
+    stderr += read_screen(screen, process)
     stdout, _ = process.communicate(timeout=120)
     os.close(screen)
     assert process.returncode == 1, stderr

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
@@ -136,19 +136,17 @@ def test_pipelines_of_ranks_run() -> None:
     assert result.steps[0].end_ns == result.steps[1].end_ns
 
 
-def test_the_command_line_runs_and_explains_it(tmp_path: Path) -> None:
+def test_the_command_line_runs_and_explains_it(
+    run_cli: Callable[..., CompletedProcess[str]], tmp_path: Path
+) -> None:
     path = tmp_path / "ranks.yaml"
     path.write_text(json.dumps(scenario(data_parallel_size=2, enable_expert_parallel=True)), encoding="utf-8")
 
-    def simserve(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "simserve", "run", str(path), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    done = simserve("--json", "--out", str(tmp_path / "out"))
+    done = run_cli("run", str(path), "--json", "--out", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["completed"] == 60
-    explained = simserve("--explain", "step")
+    explained = run_cli("run", str(path), "--explain", "step")
     assert "dispatch_experts" in explained.stdout, explained.stderr
-    refused = simserve("--set", "pools.0.engine.data_parallel_size=5")
+    refused = run_cli("run", str(path), "--set", "pools.0.engine.data_parallel_size=5")
     assert refused.returncode == 2
     assert "5 ranks cannot share the 128 experts" in refused.stderr

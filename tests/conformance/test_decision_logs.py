@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -147,10 +147,11 @@ def test_a_bad_log_is_told_with_the_place(tmp_path: Path, change: dict[str, Any]
         replay_decisions(read_decision_log(path))
 
 
-def test_the_command_line_records_and_replays(tmp_path: Path) -> None:
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "simserve", "conformance", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+def test_the_command_line_records_and_replays(
+    run_cli: Callable[..., CompletedProcess[str]], tmp_path: Path
+) -> None:
+    def run(*arguments: str) -> CompletedProcess[str]:
+        return run_cli("conformance", *arguments)
 
     log = str(tmp_path / "log.json")
     setting = "pools.0.engine.kind=orca"

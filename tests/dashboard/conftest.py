@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,10 +77,11 @@ def open_page() -> Callable[..., AppTest]:
 
 @pytest.fixture
 def words_of() -> Callable[[AppTest], str]:
-    """Return a function that collects all that a page says in boxes and text."""
+    """Return a function that collects all that a page says in boxes and text, as it reads."""
 
     def collect(app: AppTest) -> str:
         kinds = (app.error, app.warning, app.info, app.success, app.caption, app.markdown, app.subheader)
-        return "\n".join(str(element.value) for kind in kinds for element in kind)
+        text = "\n".join(str(element.value) for kind in kinds for element in kind)
+        return re.sub(r"\\(_|[^\w\s])", r"\1", text)
 
     return collect

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+import simserve
 
 pytest.importorskip("streamlit")
 Open, Words = Callable[..., Any], Callable[[Any], str]
@@ -24,10 +27,27 @@ def test_the_graph_follows_the_slider(runs: Path, open_page: Open) -> None:
     assert chart["data"][0]["type"] == "heatmap"
     assert chart["data"][0]["y"] == ["0", "1"]
     assert {metric.label: metric.value for metric in app.metric}["Instances"] == "2"
-    app.slider(key="at").set_value(90.0).run()
+    end_s = app.slider(key="at").max
+    steps = simserve.RunFolder.read(runs / "two").steps
+    assert end_s == pytest.approx(steps["end_s"].max(), rel=1e-5), "the slider is in seconds"
+    app.slider(key="at").set_value(0.9 * end_s).run()
     assert not app.exception
     later, _ = specs(app)
+    begin, end = map(float, re.findall(r"[\d.]+", later["layout"]["title"]["text"].partition(",")[2]))
+    assert begin <= 0.9 * end_s * 1.001
+    assert end >= 0.9 * end_s * 0.999
     assert later["layout"]["title"]["text"] != graph["layout"]["title"]["text"]
+
+
+def test_a_moment_after_the_end_is_no_error(runs: Path, open_page: Open) -> None:
+    app = open_page("cluster", run="one", at="1e9")
+    assert not app.exception
+    moment = app.slider(key="at")
+    moment.set_value(moment.max).run()
+    for other in ("two", "one"):
+        app.selectbox(key="run").select(other).run()
+        assert not app.exception
+        assert app.slider(key="at").value <= app.slider(key="at").max
 
 
 @pytest.mark.parametrize("measure", ["KV use", "running", "waiting", "tokens/s"])

@@ -59,7 +59,7 @@ def test_scenario_and_downloads_come_when_they_are_opened(runs: Path, open_page:
     assert app.code[0].value == (runs / "one" / "scenario.yaml").read_text().strip()
 
 
-def test_a_run_that_names_code_is_shown_but_not_priced_again(
+def test_a_run_that_names_code_is_shown_from_its_record(
     empty: Path, made_runs: Path, open_page: Open, words_of: Words
 ) -> None:
     shutil.copytree(made_runs / "two", empty / "own")
@@ -68,7 +68,18 @@ def test_a_run_that_names_code_is_shown_but_not_priced_again(
     app = open_page("result")
     app.segmented_control(key="result-picture").set_value("Where time goes").run()
     assert not app.exception
-    assert "import code" in words_of(app)
+    assert len(app.get("plotly_chart")) == 1
+
+
+def test_a_picture_without_its_table_says_what_to_do(
+    empty: Path, made_runs: Path, open_page: Open, words_of: Words
+) -> None:
+    shutil.copytree(made_runs / "two", empty / "old")
+    (empty / "old" / "time_parts.parquet").unlink()
+    app = open_page("result")
+    app.segmented_control(key="result-picture").set_value("Where time goes").run()
+    assert not app.exception
+    assert "run its scenario again" in words_of(app)
 
 
 def test_small_tables_are_text_with_every_figure(runs: Path, open_page: Open, words_of: Words) -> None:
@@ -92,6 +103,47 @@ def test_a_run_elsewhere_is_not_opened(
         assert not app.exception
         assert "no run" in words_of(app)
         assert app.selectbox(key="run").options == ["mine"]
+
+
+def test_going_back_shows_what_the_address_names(runs: Path) -> None:
+    from streamlit.testing.v1 import AppTest
+
+    app = AppTest.from_string("from dashboard.views import result\nresult.show()\n", default_timeout=60)
+    app.query_params["run"] = "two"
+    # The page was here before, and Streamlit has forgotten what was chosen on it since.
+    app.session_state["named-run"] = "two"
+    assert app.run().selectbox(key="run").value == "two"
+
+
+def test_names_read_as_they_are(empty: Path, made_runs: Path, open_page: Open) -> None:
+    shutil.copytree(made_runs / "two", empty / "mine")
+    path = empty / "mine" / "summary.json"
+    name = "![x](http://elsewhere/beacon.png) :red[y] <b>z</b>"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"name": name, "warnings": [name]}))
+    app = open_page("result")
+    assert not app.exception
+    for shown in (app.subheader[0].value, app.warning[0].value):
+        assert r"\!\[x\]\(http" in shown
+        assert r"\:red\[y\] \<b\>" in shown
+
+
+def test_the_head_says_what_served_which_load(runs: Path, open_page: Open, words_of: Words) -> None:
+    head = words_of(open_page("result", run="one"))
+    assert "one · llama-3.1-8b on 1 x h100-sxm, vllm 0.19 · chat.csv.gz, its own rate" in head
+
+
+def test_like_reasons_are_told_together() -> None:
+    from dashboard.run_figures import tell_failures
+
+    failures = {f"a prompt of {1000 + number} tokens": 1 for number in range(345)}
+    failures |= {"timeout": 400, "no memory": 1, "queue full": 2, "cancelled": 1}
+    assert tell_failures(failures) == [
+        "400 requests failed: timeout",
+        "345 requests failed, such as: a prompt of 1000 tokens",
+        "2 requests failed: queue full",
+        "2 requests failed for 2 other reasons",
+    ]
+    assert tell_failures({"timeout": 1}) == ["1 request failed: timeout"]
 
 
 def test_a_run_without_completed_requests_says_why(
@@ -143,7 +195,7 @@ def test_nothing_observed_is_no_zero(at_once: Path, open_page: Open, words_of: W
     assert np.isnan(row["two, change in %"])
     compared = open_page("compare", runs=["two", "static"])
     assert not compared.exception
-    assert "**static**: No TPOT and ITL" in words_of(compared)
+    assert "No TPOT and ITL" in words_of(compared)
 
 
 def test_a_broken_run_is_told(empty: Path, made_runs: Path, open_page: Open, words_of: Words) -> None:
@@ -158,6 +210,6 @@ def test_a_broken_run_is_told(empty: Path, made_runs: Path, open_page: Open, wor
     ("target_s", "color"), [(None, "gray"), (3.0, "green"), (1.5, "orange"), (0.5, "red")]
 )
 def test_colours_follow_the_target(target_s: float | None, color: str) -> None:
-    from dashboard.run_view import judge
+    from dashboard.run_figures import judge
 
     assert judge({"p90_ttft_ms": 1000.0, "p99_ttft_ms": 2000.0}, "ttft", target_s)[1] == color

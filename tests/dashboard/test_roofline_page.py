@@ -40,6 +40,24 @@ def test_what_if_stands_beside(empty: Path, open_page: Open) -> None:
     assert figures_of(app)["What if"] == f"{found.changed.step_s * 1e3:.3g} ms"
 
 
+def test_precisions_and_a_prompt_in_the_step(empty: Path, open_page: Open, words_of: Words) -> None:
+    app = open_page("roofline", model="gone", kv_cache_dtype="fp8")
+    assert "no model 'gone'" in words_of(app)
+    app.select_slider(key="quantization").set_value("fp8")
+    app.select_slider(key="prefill").set_value(512).run()
+    assert not app.exception
+    found = simserve.roofline(
+        "llama-3.1-8b", "h100-sxm", batch=32, context=2048, prefill=512, quantization="fp8",
+        kv_cache_dtype="fp8",
+    )  # fmt: skip
+    step_s = found.step.step_s
+    assert figures_of(app)["Step"] == f"{step_s * 1e3:.3g} ms"
+    assert app.metric[0].delta == f"{32 / step_s:,.0f} tokens/s"
+    assert figures_of(app)["Prompt tokens"] == f"{512 / step_s:,.0f}/s"
+    roofs = [trace.name for trace in simserve.draw_roofline(found).data if trace.mode == "lines"]
+    assert sorted(roof.split()[0] for roof in roofs) == ["bfloat16", "fp8"], "no roof of int8"
+
+
 def test_what_cannot_be_split_is_told(empty: Path, open_page: Open, words_of: Words) -> None:
     app = open_page("roofline")
     app.select_slider(key="batch").set_value(0).run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable
@@ -42,12 +43,12 @@ def test_knobs_start_with_the_scenario_and_change_the_run(
     app = open_page("run", scenario="quickstart")
     assert not app.exception
     knobs = {each.label: each for each in (*app.number_input, *app.selectbox)}
-    assert knobs["replicas"].value == 2
+    assert knobs["replicas (instances)"].value == 2
     assert knobs["hardware"].value == "h100-sxm"
     assert knobs["max_num_seqs"].value == 256
     assert "GPUs that share each layer" in knobs["tensor_parallel_size"].help
-    knobs["replicas"].set_value(1)
-    knobs["limit"].set_value(30)
+    knobs["replicas (instances)"].set_value(1)
+    knobs["requests (limit)"].set_value(30)
     app.text_area(key="set").set_value("pools.0.engine.enable_prefix_caching=false")
     app = wait(press(app.run(), "Run"))
     assert not app.exception
@@ -59,6 +60,8 @@ def test_knobs_start_with_the_scenario_and_change_the_run(
     assert any(metric.label == "TTFT p90" for metric in app.metric)
     (folder,) = (empty / "simserve-runs").iterdir()
     assert folder.name.startswith("quickstart-chat-replicas-1-limit-30-")
+    again = open_page("run", scenario="quickstart", job=app.query_params["job"])
+    assert any(metric.label == "TTFT p90" for metric in again.metric), "the address holds the result"
     again = press(app, "Run")
     assert "was there already" in words_of(again), "the same content is not run twice"
 
@@ -93,7 +96,7 @@ def test_the_form_has_the_knobs_of_the_schema(empty: Path, open_page: Open) -> N
 def test_the_form_follows_the_scenario(empty: Path, open_page: Open) -> None:
     app = open_page("run", scenario="static-batching")
     kinds = {each.label: each.value for each in app.selectbox}
-    assert (kinds["kind"], kinds["hardware"]) == ("static", "a100-sxm-80gb")
+    assert (kinds["engine"], kinds["hardware"]) == ("static", "a100-sxm-80gb")
     assert {each.label for each in app.number_input} >= {"rate_per_s", "requests"}
 
 
@@ -101,8 +104,8 @@ def test_knobs_are_in_the_address(empty: Path, open_page: Open) -> None:
     app = open_page("run", scenario="static-batching")
     assert not [name for name in app.query_params if name.startswith("pools.")]
     knobs = {each.label: each for each in (*app.number_input, *app.selectbox)}
-    knobs["kind"].set_value("vllm")
-    knobs["replicas"].set_value(3)
+    knobs["engine"].set_value("vllm")
+    knobs["replicas (instances)"].set_value(3)
     knobs["rate_per_s"].set_value(2.5)
     app = app.run()
     found = {name: app.query_params[name] for name in app.query_params if name != "scenario"}
@@ -112,13 +115,17 @@ def test_knobs_are_in_the_address(empty: Path, open_page: Open) -> None:
     again = open_page("run", scenario="static-batching", **found)
     assert not again.exception
     knobs = {each.label: each for each in (*again.number_input, *again.selectbox)}
-    assert (knobs["kind"].value, knobs["replicas"].value, knobs["rate_per_s"].value) == ("vllm", 3, 2.5)
+    assert (knobs["engine"].value, knobs["replicas (instances)"].value, knobs["rate_per_s"].value) == (
+        "vllm",
+        3,
+        2.5,
+    )
     assert knobs["max_num_seqs"].value == 32
-    knobs["kind"].set_value("static")
+    knobs["engine"].set_value("static")
     assert "pools.0.engine.kind" not in again.run().query_params
     other = again.selectbox(key="scenario").set_value("quickstart").run()
     knobs = {each.label: each for each in (*other.number_input, *other.selectbox)}
-    assert knobs["replicas"].value == 2, "another scenario begins with its own values"
+    assert knobs["replicas (instances)"].value == 2, "another scenario begins with its own values"
     assert not [name for name in other.query_params if name.startswith(("pools.", "workload."))]
 
 
@@ -126,7 +133,36 @@ def test_knobs_are_in_the_address(empty: Path, open_page: Open) -> None:
 def test_an_address_with_no_value_of_a_knob_is_passed_over(empty: Path, open_page: Open, given: str) -> None:
     app = open_page("run", scenario="quickstart", **{"pools.0.replicas": given})
     assert not app.exception
-    assert {each.label: each.value for each in app.number_input}["replicas"] == 2
+    assert {each.label: each.value for each in app.number_input}["replicas (instances)"] == 2
+
+
+def test_a_reloaded_page_goes_on_with_its_run(empty: Path, open_page: Open, words_of: Words) -> None:
+    long = TEXT.replace("requests: 20", "requests: 300000").replace("arrivals: 10", "arrivals: 3")
+    (empty / "long.yaml").write_text(long)
+    app = press(open_page("run", **{"from": "in my folders"}), "Run")
+    job = app.session_state["job"]
+    address = {name: app.query_params[name] for name in ("from", "job") if name in app.query_params}
+    again = open_page("run", **{"from": "in my folders"} | address)
+    assert again.session_state["job"] is job, "no second process writes into its folder"
+    notes = job.notes
+    assert notes is not None
+    assert notes.exists()
+    job.stop()
+    app = wait(again)
+    assert not app.exception
+    assert "stopped before" in words_of(app), "its end, or there was anything to show"
+    assert not app.success
+    assert not notes.exists(), "nothing is left behind"
+    assert "no longer there" in words_of(open_page("run", job="0123456789ab"))
+
+
+def test_links_to_nowhere_and_pipes_are_passed_over(empty: Path, open_page: Open) -> None:
+    for name in ("gone.yaml", "gone.csv"):
+        (empty / name).symlink_to(empty / "nowhere")
+    os.mkfifo(empty / "pipe.yaml")
+    os.mkfifo(empty / "pipe.csv")
+    for page in ("run", "trace"):
+        assert not open_page(page).exception
 
 
 def test_a_run_is_compared_with_the_one_before(empty: Path, open_page: Open, words_of: Words) -> None:
@@ -134,7 +170,7 @@ def test_a_run_is_compared_with_the_one_before(empty: Path, open_page: Open, wor
     app = wait(press(app, "Run"))
     assert "compare?" not in words_of(app), "there is none before"
     (first,) = (empty / "simserve-runs").iterdir()
-    next(each for each in app.number_input if each.label == "limit").set_value(30)
+    next(each for each in app.number_input if each.label == "requests (limit)").set_value(30)
     app = wait(press(app.run(), "Run"))
     (second,) = (each for each in (empty / "simserve-runs").iterdir() if each != first)
     names = [f"simserve-runs/{each.name}" for each in (first, second)]

@@ -35,6 +35,7 @@ def test_it_listens_on_localhost_only(tmp_path: Path) -> None:
     command, environment = dashboard_cli.dashboard_command([str(tmp_path), "."], port=8600, browser=False)
     assert "--server.address=127.0.0.1" in command
     assert "--server.port=8600" in command
+    assert "--logger.hideWelcomeMessage=true" in command, "our own line says where it is"
     folders = environment["SIMSERVE_DASHBOARD_DIRS"].split(os.pathsep)
     assert folders == [str(tmp_path.resolve()), str(Path.cwd())]
     with pytest.raises(InputError, match="no such folder"):

@@ -74,3 +74,9 @@ def test_arrivals_keep_their_number() -> None:
     (curve,) = draw_arrivals(load).data
     wide = curve.x[1] - curve.x[0]
     assert np.asarray(curve.y).sum() * wide == pytest.approx(load.count)
+
+
+def test_an_unknown_trace_is_told(empty: Path, open_page: Open, words_of: Words) -> None:
+    app = open_page("trace", trace="gone")
+    assert not app.exception
+    assert "There is no trace 'gone'" in words_of(app)

@@ -64,11 +64,15 @@ def test_spans_lie_inside_the_run_and_in_order(result: Result) -> None:
 
 
 def test_steps_compute_what_the_requests_need(result: Result) -> None:
-    if not result.name.startswith("quickstart"):
-        pytest.skip("recomputed, rejected and superfluously scheduled tokens come on top")
+    """To the token; what is recomputed after a preemption, or rejected by a verification, comes on top."""
     stretches = rows_of(result.steps_table())
     done = rows_of(result.requests_table())
     prefill = sum(row["steps"] * row["prefill_tokens"] for row in stretches)
     decode = sum(row["steps"] * row["decode_tokens"] for row in stretches)
-    assert prefill == sum(row["prompt_tokens"] - row["cached_tokens"] for row in done)
-    assert decode == sum(row["output_tokens"] - 1 for row in done)
+    computed = prefill + decode
+    needed = sum(row["prompt_tokens"] - row["cached_tokens"] + row["output_tokens"] - 1 for row in done)
+    if result.summary["preemptions"] or result.name.startswith("spec"):
+        assert needed < computed < 2 * needed
+    else:
+        assert prefill == sum(row["prompt_tokens"] - row["cached_tokens"] for row in done)
+        assert computed == needed

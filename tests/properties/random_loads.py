@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from simserve import registry
@@ -26,6 +27,7 @@ LOADS = settings(
     max_examples=60,
     derandomize=True,
     deadline=None,
+    database=None,
     suppress_health_check=[HealthCheck.too_slow],
     phases=[Phase.generate],
 )
@@ -186,6 +188,22 @@ def _build(golden: GoldenRequest, shared_tokens: int) -> Request:
     )
 
 
+def draw_loads(number: int, key: int) -> list[Load]:
+    """Random loads for several properties, since drawing one takes as long as driving it; `key`: which."""
+    drawn: list[Load] = []
+
+    @seed(key)
+    @settings(LOADS, max_examples=number)
+    @given(loads())
+    def collect(load: Load) -> None:
+        drawn.append(load)
+
+    collect()
+    assert len(drawn) == number
+    return drawn
+
+
+@cache
 def golden_loads(data_dir: Path) -> list[tuple[GoldenLog, Load]]:
     """The real logs as loads, with the tight bound on what each request shares."""
     found = []

@@ -15,7 +15,9 @@ from simserve.scheduler.batch import Batch
 from simserve.testing.harness import drive
 
 
-@pytest.mark.parametrize("jump", [True, False], ids=["bulk", "stepwise"])
+@pytest.mark.parametrize(
+    "jump", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["bulk", "stepwise"]
+)
 def test_every_iteration_of_the_real_logs_has_the_same_tokens_queues_and_memory(
     data_dir: Path, jump: bool
 ) -> None:

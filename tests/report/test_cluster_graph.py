@@ -80,6 +80,18 @@ def test_everything_has_a_place_of_its_own(replicas: int, tensor: int) -> None:
     assert sum(len(trace.x) for trace in figure.data) <= 20_000
 
 
+@pytest.mark.parametrize(("replicas", "named"), [(24, 0), (64, 64), (256, 64)])
+def test_numbers_stand_outside_of_the_ring(replicas: int, named: int) -> None:
+    figure = draw_cluster(build({"replicas": replicas}), load_of(replicas), "running", 0)
+    numbers = [trace for trace in figure.data if trace.mode == "text"]
+    assert sum(len(trace.text) for trace in numbers) == named
+    others = [trace for trace in figure.data if trace.mode != "text"]
+    widest = max(abs(x) for trace in others for x in trace.x if x is not None)
+    for trace in numbers:
+        assert len(set(trace.text)) == named
+        assert min(np.hypot(trace.x, trace.y)) > widest
+
+
 def test_colours_are_those_of_the_interval() -> None:
     load = load_of(3)
     figure = draw_cluster(build({"replicas": 3}), load, "running", 1)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -135,13 +136,8 @@ def test_unknown_names_are_refused() -> None:
         roofline("llama-3.1-8c", "h100-sxm")
 
 
-def run_cli(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from simserve.cli.entry import main; main()", "roofline", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_the_command_prints_a_table_and_json(tmp_path: Path) -> None:
-    words = ("llama-3.1-8b", "--hardware", "h100-sxm", "--tp", "2", "--what-if", "bandwidth=2x")
+def test_the_command_prints_a_table_and_json(run_cli: Callable[..., CompletedProcess[str]]) -> None:
+    words = ("roofline", "llama-3.1-8b", "--hardware", "h100-sxm", "--tp", "2", "--what-if", "bandwidth=2x")
     done = run_cli(*words)
     assert done.returncode == 0, done.stderr
     assert "what if: bandwidth=2x" in done.stdout
@@ -152,8 +148,8 @@ def test_the_command_prints_a_table_and_json(tmp_path: Path) -> None:
     assert report["tensor_parallel_size"] == 2
     assert report["what_if"]["bandwidth"] == 2.0
     assert report["what_if"]["step_s"] < report["step_s"]
-    assert run_cli("llama-3.1-8b", "--hardware", "h100").returncode == 0
-    wrong = run_cli("llama-3.1-8b", "--hardware", "h100-sxm", "--what-if", "speed=2x")
+    assert run_cli("roofline", "llama-3.1-8b", "--hardware", "h100").returncode == 0
+    wrong = run_cli("roofline", "llama-3.1-8b", "--hardware", "h100-sxm", "--what-if", "speed=2x")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "Traceback" not in wrong.stderr
 
@@ -177,13 +173,18 @@ def test_the_page_works_without_a_network(tmp_path: Path) -> None:
             assert abs(one.ay - other.ay) > 10, "no two names in one place"
     ridge = found.step.peak_flops["bfloat16"] / found.step.bytes_per_s
     assert any(trace.mode == "lines" and ridge in trace.x for trace in figure.data)
+    assert [trace.name for trace in figure.data if trace.mode == "lines"] == [
+        "bfloat16 989.4 TFLOP/s", f"bfloat16 1,979 TFLOP/s ({found.what_if})"
+    ], "roofs of what is computed in"  # fmt: skip
+    apart = sum(row.share for row in found.step.rows if not row.intensity)
+    assert f"without FLOPs: {apart:.1%} of the step (" in figure.layout.title.text
     page = tmp_path / "roofline.html"
     write_page(found, page)
     text = page.read_text()
     assert "<script src=" not in text
     assert all(f"<td>{row.operator}</td>" in text for row in found.step.rows)
     with pytest.raises(InputError, match="cannot write the page"):
-        write_page(found, tmp_path / "none" / "roofline.html")
+        write_page(found, page / "below-a-file.html")
 
 
 def test_without_plotly_the_page_says_what_to_install(

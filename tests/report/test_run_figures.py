@@ -14,15 +14,7 @@ from simserve.report.run_figures import FIGURES, draw_run
 from simserve.report.run_folder import RunFolder
 from simserve.report.thinning import binned_percentiles, thin_distribution, thin_series
 from simserve.report.time_parts import split_time
-from simserve.scenario.loader import load_scenario
-from simserve.simulation import simulate
-
-SCENARIOS = Path(__file__).parents[2] / "scenarios"
-
-
-def made(scenario: str, folder: Path, *overrides: str) -> RunFolder:
-    simulate(load_scenario(str(SCENARIOS / scenario), list(overrides))).write(folder)
-    return RunFolder.read(folder)
+from tests.report.runs import made
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +10,15 @@ import pytest
 from typer.testing import CliRunner
 
 from simserve.cli.entry import app
-from simserve.report.perfetto import trace_events, write_perfetto
-from simserve.report.prometheus import metric_lines
+from simserve.metrics.writer import TIME_PARTS
+from simserve.report import run_page
 from simserve.report.run_folder import RunFolder
+from simserve.report.step_figures import step_time
 from simserve.report.token_times import gap_counts, token_gaps
 from simserve.report.vllm_bench import bench_result, write_vllm_bench
 from simserve.scenario.loader import load_scenario
-from simserve.simulation import simulate
 from simserve.study.validate import validate_result
-
-SCENARIOS = Path(__file__).parents[2] / "scenarios"
-
-
-def made(scenario: str, folder: Path, *overrides: str) -> RunFolder:
-    simulate(load_scenario(str(SCENARIOS / scenario), list(overrides))).write(folder)
-    return RunFolder.read(folder)
+from tests.report.runs import SCENARIOS, made
 
 
 @pytest.fixture(scope="module")
@@ -107,64 +99,36 @@ def test_what_did_not_complete_has_no_tokens(run: RunFolder) -> None:
     assert all(content["output_lens"][i] == 0 and content["itls"][i] == [] for i in failed)
 
 
-def test_a_trace_has_every_step_and_every_request(run: RunFolder) -> None:
-    events = list(trace_events(run))
-    steps = [event for event in events if event["ph"] == "X"]
-    assert sum(event["args"]["steps"] for event in steps) == run.summary["steps"]
-    begun = [event for event in events if event["ph"] == "b"]
-    ended = [event for event in events if event["ph"] == "e"]
-    assert len(begun) == len(ended) == len(run.spans["kind"])
-    assert {event["id"] for event in begun} == set(run.requests["request_id"].tolist())
-    assert all(e["ts"] >= b["ts"] for b, e in zip(begun, ended, strict=True))
-    first = {e["id"]: e["ts"] for e in events if e["ph"] == "f"}
-    for row, key in enumerate(run.requests["request_id"].tolist()):
-        assert first[key] == pytest.approx(run.requests["first_scheduled_s"][row] * 1e6, abs=1e-3)
-        # The arrow ends inside a step of the request's instance.
-        mine = [s for s in steps if s["pid"] == run.requests["instance"][row]]
-        assert any(s["ts"] - 1 <= first[key] <= s["ts"] + s["dur"] + 1 for s in mine)
+def test_a_benchmarks_result_has_vllms_peaks(run: RunFolder) -> None:
+    content = bench_result(run)
+    assert content["endpoint_type"] == content["backend"]
+    assert content["rtfx"] == 0.0
+    begin = min(content["start_times"])
+    seconds = [0] * 1000
+    requests = [0] * 1000
+    for start, ttft, itl in zip(content["start_times"], content["ttfts"], content["itls"], strict=True):
+        at = start + ttft
+        seconds[int(at - begin)] += 1
+        for gap in itl:
+            at += gap
+            seconds[int(at - begin)] += 1
+        for second in range(int(start - begin), int(at - begin) + 1):
+            requests[second] += 1
+    assert content["max_output_tokens_per_s"] == max(seconds) > 1
+    assert content["max_concurrent_requests"] == max(requests) > 1
 
 
-def test_a_trace_is_the_same_bytes_each_time(run: RunFolder, tmp_path: Path) -> None:
-    one, two = tmp_path / "a.json.gz", tmp_path / "b.json.gz"
-    write_perfetto(run, one)
-    write_perfetto(RunFolder.read(run.path), two)
-    assert one.read_bytes() == two.read_bytes()
-    assert json.loads(gzip.decompress(one.read_bytes()))["traceEvents"]
-
-
-SAMPLE = re.compile(r"^(?P<name>[a-z_:0-9]+)\{(?P<labels>[^}]*)\} (?P<value>\S+) (?P<time>\S+)$")
-
-
-def test_time_series_are_open_metrics(run: RunFolder) -> None:
-    lines = list(metric_lines(run))
-    assert lines[-1] == "# EOF"
-    families = [line.split()[2] for line in lines if line.startswith("# TYPE")]
-    assert len(families) == len(set(families))
-    last: dict[str, tuple[float, float]] = {}
-    for line in lines[:-1]:
-        if line.startswith("#"):
-            continue
-        match = SAMPLE.match(line)
-        assert match, line
-        key = match["name"] + match["labels"]
-        value, time = float(match["value"]), float(match["time"])
-        if key in last:
-            assert time > last[key][1]
-            if match["name"].endswith(("_total", "_bucket", "_count", "_sum")):
-                assert value >= last[key][0], line
-        last[key] = (value, time)
-
-    def total(name: str) -> float:
-        return sum(value for key, (value, _) in last.items() if key.startswith(name))
-
-    assert total("vllm:prompt_tokens_total") == run.summary["total_input_tokens"]
-    assert total("vllm:generation_tokens_total") == run.summary["total_output_tokens"]
-    assert total("vllm:request_success_total") == 120
-    assert total("vllm:time_to_first_token_seconds_count") == 120
-    assert total("vllm:time_to_first_token_seconds_sum") == pytest.approx(run.requests["ttft_s"].sum())
-    gaps = sum(len(each) for each in token_gaps(run))
-    assert total("vllm:inter_token_latency_seconds_count") == gaps
-    assert total("vllm:num_requests_running") == 0  # the run is over
+def test_a_benchmark_without_completed_requests_has_zeros(tmp_path: Path) -> None:
+    run = made(
+        "quickstart.yaml", tmp_path / "out", "workload.trace.limit=5", "pools.0.engine.max_model_len=1"
+    )
+    content = bench_result(run)
+    assert content["completed"] == 0
+    figures = ("ttft", "tpot", "itl", "e2el")
+    names = [f"{kind}_{name}_ms" for name in figures for kind in ("mean", "median", "std", "p99")]
+    names += ["request_throughput", "output_throughput", "total_token_throughput"]
+    names += ["max_output_tokens_per_s", "max_concurrent_requests"]
+    assert {name: content[name] for name in names} == dict.fromkeys(names, 0.0)
 
 
 def test_the_command_line_writes_all_of_them(run: RunFolder, tmp_path: Path) -> None:
@@ -187,3 +151,18 @@ def test_the_command_line_writes_all_of_them(run: RunFolder, tmp_path: Path) -> 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["report", str(tmp_path)])
     assert result.exit_code == 2 or "holds no run" in str(result.exception)
+
+
+def test_a_page_says_what_a_folder_of_an_earlier_version_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("plotly")
+    run = made("quickstart.yaml", tmp_path / "out", "workload.trace.limit=20")
+    monkeypatch.setattr(run_page, "FIGURES", (step_time,))
+    run_page.write_run_page(run, tmp_path / "new.html")
+    (run.path / TIME_PARTS).unlink()
+    run_page.write_run_page(run, tmp_path / "old.html")
+    told = "step time: the folder has no time_parts.parquet"
+    pages = {name: (tmp_path / f"{name}.html").read_text() for name in ("new", "old")}
+    assert [told in pages[name] for name in ("new", "old")] == [False, True]
+    assert str(tmp_path) not in pages["old"]

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simserve.data_files import data_folder
@@ -71,6 +71,7 @@ _SCENARIOS = st.builds(
 )
 
 
+@settings(max_examples=60)
 @given(_SCENARIOS)
 def test_dumped_text_loads_to_the_same_scenario(scenario: Scenario) -> None:
     text = dump_scenario(scenario)

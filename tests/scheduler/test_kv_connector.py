@@ -72,18 +72,17 @@ def test_a_request_waits_for_its_own_bytes_only() -> None:
     assert connector.is_loading(4)
     connector.begin_decision(3_001_000)
     assert not connector.is_loading(4)
-    assert connector.landing_of(4) == landing
     connector.forget(4)
-    assert connector.landing_of(4) is None
+    assert connector.next_landing(1000) is None
     assert connector.start([Move("gpu", "host", 10 * MB, 4)]).end_ns == 6_001_000
 
 
 def test_a_prefetch_begins_with_the_next_decision() -> None:
     connector = build()
     connector.defer([Move("drive", "host", MB, 1)], 9)
-    assert connector.landing_of(9) is None
+    assert connector.next_landing(0) is None
     connector.begin_decision(500)
-    assert connector.landing_of(9) == Landing(500, 3_000_500)
+    assert connector.next_landing(500) == 3_000_500
     # What it brings can be read when it has landed.
     assert connector.landing_wait_s(1) == pytest.approx(0.003)
     assert connector.start([Move("host", "gpu", 10 * MB, 2, (1,))]) == Landing(3_000_500, 4_000_500)

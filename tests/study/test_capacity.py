@@ -74,6 +74,37 @@ def test_think_times_stay() -> None:
     assert np.array_equal(stretch(load, 3.0).gap_ns, load.gap_ns)
 
 
+def test_sessions_offer_no_more_than_their_answers_allow(tmp_path: Path) -> None:
+    """Thirty sessions of four turns, 10 s apart: however soon they come, they send few requests a second."""
+    talk = "sessions: {turns: 4, think_time_s: 10, think_time_cv: 0}"
+    text = SERVER.replace("requests: 6000", f"requests: 120, {talk}").replace("base_s: 0.1", "base_s: 0.01")
+    slo = parse_slo("ttft_p90<=1s")
+    (found,) = find_capacities([load_scenario(text)], slo, tolerance=0.1)
+    held, failing = found.held, found.failing
+    assert held is not None
+    assert failing is not None
+    assert held.offered_per_s > 0.9 * held.rate_per_s
+    # One turn of four comes at once, the others after 10 s or more.
+    assert found.rate_per_s < 4 * 30 / 10
+    assert failing.holds
+    assert failing.held_back
+    assert failing.verdict == "is not offered"
+    assert "more sessions (workload.requests) can offer more" in failing.unoffered
+    file = tmp_path / "s.yaml"
+    file.write_text(text)
+    shown = CliRunner().invoke(app, ["capacity", str(file), "--slo", "ttft_p90<=1s", "--tolerance", "0.1"])
+    assert "requests/s, at least\nlimited by the requests: its sessions send " in shown.stdout
+
+
+def test_two_requests_are_no_rate() -> None:
+    """Both arrive before the first is answered: more a second are the same run."""
+    found = find_capacity(load_scenario(SERVER.replace("6000", "2")), parse_slo("ttft_p90<=1s"))
+    assert found.failing is not None
+    assert found.failing.verdict == "holds, all at once"
+    assert found.fails_at_per_s is not None
+    assert found.fails_at_per_s < 20
+
+
 def test_no_rate_holds_an_impossible_objective() -> None:
     scenario = load_scenario(SERVER.replace("6000", "200"))
     found = find_capacity(scenario, parse_slo("ttft_mean<=50ms"))
@@ -114,9 +145,9 @@ def test_a_search_that_is_stopped_tells_what_it_knows() -> None:
 def test_arrivals_that_are_too_short_are_told() -> None:
     """0.1 s a request: ten of them arrive in ten times that at 5 a second, in less than four times at 30."""
     scenario, slo = load_scenario(SERVER.replace("6000", "10")), parse_slo("ttft_mean<=1h")
-    assert not probe_rate(ProbeTask(scenario, slo, 5.0)).short
-    told = probe_rate(ProbeTask(scenario, slo, 30.0)).short
+    told = probe_rate(ProbeTask(scenario, slo, 30.0)).doubt
     assert told.startswith("at 30/s the 10 requests arrive within 0.")
+    assert "too short" not in probe_rate(ProbeTask(scenario, slo, 5.0)).doubt
 
 
 def test_what_cannot_be_simulated_is_told() -> None:
@@ -130,6 +161,17 @@ def test_what_cannot_be_simulated_is_told() -> None:
     executor.run = die  # type: ignore[method-assign, assignment]
     with pytest.raises(SimulationError, match="its process died"):
         find_capacities([load_scenario(SERVER)], parse_slo("ttft_mean<=0.25s"), executor)
+
+
+def test_a_policy_that_raises_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    head = "from simserve.cluster.routers import RoundRobin\n\nclass Bad(RoundRobin):\n"
+    for name, act in (("raising", "raise KeyError(3)"), ("leaving", "raise SystemExit(2)")):
+        (tmp_path / f"router_{name}.py").write_text(f"{head}    def choose(self, *_):\n        {act}\n")
+        scenario = load_scenario(SERVER, [f"router.policy=router_{name}:Bad"])
+        probe = probe_rate(ProbeTask(scenario, parse_slo("ttft_mean<=0.25s"), 1.0))
+        assert f"router_{name}.py:5)" in probe.error
+        assert not probe.bad_input
 
 
 def find_capacity_stopped(after: int) -> Capacity:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,10 +29,7 @@ pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray has no whe
 
 @pytest.fixture
 def executor() -> Iterator[RayExecutor]:
-    try:
-        made = RayExecutor(workers=2)
-    except Exception as error:
-        pytest.skip(f"Ray does not start here: {error}")
+    made = RayExecutor(workers=2)
     yield made
     made.close()
 
@@ -52,14 +50,10 @@ def sweep_gives_the_same_bytes_although_a_worker_is_killed(executor: RayExecutor
     killed: list[int] = []
 
     def progress(ended: int, total: int) -> None:
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                busy = b"ray::run_task" in path.read_bytes()
-            except OSError:
-                continue
-            if busy and not killed:
-                killed.append(int(path.parent.name))
-                os.kill(killed[0], signal.SIGKILL)
+        for process, title in processes_below(os.getpid()):
+            if "ray::run_task" in title and not killed:
+                killed.append(process)
+                os.kill(process, signal.SIGKILL)
 
     run = run_sweep(points, folder / "ray", executor, progress=progress)
     assert killed
@@ -71,6 +65,44 @@ def sweep_gives_the_same_bytes_although_a_worker_is_killed(executor: RayExecutor
         for name in ("summary.json", "requests.parquet", "scenario.yaml"):
             ours, theirs = (folder / side / "points" / point.identity / name for side in ("here", "ray"))
             assert ours.read_bytes() == theirs.read_bytes()
+
+
+def processes_below(ancestor: int) -> list[tuple[int, str]]:
+    """Id and title of each process that `ancestor` started, or one of those: others may run Ray here too."""
+    parents, titles = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            # The name before the state may hold anything, brackets and blanks included.
+            state = (folder / "stat").read_text().rpartition(")")[2].split()
+            titles[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:  # it has ended
+            continue
+        parents[int(folder.name)] = int(state[1])
+
+    def is_below(process: int) -> bool:
+        parent = parents.get(process, 0)
+        return parent == ancestor or (parent > 0 and is_below(parent))
+
+    return [(process, titles[process]) for process in sorted(parents) if is_below(process)]
+
+
+def test_only_processes_of_ones_own_are_found() -> None:
+    # One that has left its parent, as a cluster's that is not ours, and one that has not.
+    away = subprocess.run(
+        ["sh", "-c", "sleep 20 >/dev/null & echo $!"], stdout=subprocess.PIPE, text=True, check=True
+    )
+    stranger = int(away.stdout)
+    with subprocess.Popen(
+        ["sh", "-c", "sleep 20 >/dev/null & echo $!; wait"], stdout=subprocess.PIPE, text=True
+    ) as own:
+        assert own.stdout is not None
+        grandchild = int(own.stdout.readline())
+        found = dict(processes_below(os.getpid()))
+        for process in (stranger, grandchild):
+            os.kill(process, signal.SIGKILL)
+    assert own.pid in found
+    assert "sleep 20" in found[grandchild]
+    assert stranger not in found
 
 
 def search_finds_the_same(executor: RayExecutor) -> None:

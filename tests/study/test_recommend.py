@@ -14,11 +14,13 @@ from simserve.cli.entry import app
 from simserve.cli.space import Axes, fill_space, read_axes
 from simserve.errors import InputError, SimulationError
 from simserve.scenario.loader import load_scenario
+from simserve.simulation import simulate
 from simserve.study.bounds import broken_terms, least_level, most_rate
 from simserve.study.candidates import Candidate, Unfit, build_candidates
 from simserve.study.capacity import find_capacity
 from simserve.study.executor import Died
 from simserve.study.load import load_of
+from simserve.study.options import Option
 from simserve.study.probe import Probe, ProbeTask, natural_rate, probe_rate
 from simserve.study.recommend import Budget, recommend
 from simserve.study.sizing import Limits, find_sizes
@@ -202,6 +204,54 @@ def test_ctrl_c_gives_the_best_so_far() -> None:
     assert found.options[1].verdict == "not reached"
 
 
+class Enough(InOrder):
+    """Answers without simulating: so many instances hold, fewer do not."""
+
+    def __init__(self, instances: int, stop_after: int = 10**9) -> None:
+        super().__init__(stop_after)
+        self.instances = instances
+
+    def run(self, call: Any, feed: Any) -> Iterator[Any]:
+        """See `simserve.study.executor.Executor`."""
+
+        def answer(asked: Any) -> Probe:
+            holds = asked[0][1][0] >= self.instances
+            return Probe(asked[1].rate_per_s, holds, True, {term.key: 1.0 for term in SLO})
+
+        return super().run(answer, feed)
+
+
+def test_a_search_that_ends_early_keeps_what_it_knows() -> None:
+    """Two seeds hold with some number of instances; whether fewer do is not known yet."""
+    candidates = candidates_of({"hardware": ["l40s"]})
+
+    def search(executor: Enough, probes: int | None = None) -> Option:
+        budget = Budget(probes=probes)
+        (option,) = recommend(
+            candidates,
+            LOAD,
+            SLO,
+            rate_per_s=60.0,
+            objective="gpus",
+            seeds=2,
+            executor=executor,
+            budget=budget,
+        ).options
+        return option
+
+    whole = search(Enough(12))
+    assert (whole.sizes, whole.unfinished) == ((12,), False)
+    held = [(sizes, seed) for sizes, _, seed, holds in whole.probes if holds]
+    first = held[0][0]
+    assert held[1] == (first, 1)
+    assert first[0] > 12
+    known = [probe[:3] for probe in whole.probes].index((first, 60.0, 1)) + 1
+    for option in (search(Enough(12, known)), search(Enough(12), known)):
+        assert (option.sizes, option.unfinished) == (first, True)
+    assert search(Enough(12), known - 1).verdict == "not finished: nothing that was tried holds"
+    assert search(Enough(12, 0)).verdict == "not reached"
+
+
 def test_pools_grow_together_and_each_gives_up_what_it_can_spare() -> None:
     """A pool of two and one of one instance: twice as many of both hold, and fewer of the first."""
     text = CHAT.replace(
@@ -310,8 +360,12 @@ def test_the_command_line(tmp_path: Path) -> None:
         f"# Found by: simserve recommend {file} --slo 'ttft_p90<=0.5s' --objective gpus"
     )
     assert natural_rate(load_of(scenario)) == pytest.approx(6, rel=1e-3)
+    # A run of it counts the part that was judged, and so has the figures that were told.
+    figure = found["best"]["figures"]["p90_ttft_ms"]
+    assert simulate(scenario).summary["p90_ttft_ms"] == pytest.approx(figure, rel=1e-6)
     shown = CliRunner().invoke(app, [*command, "--tp", "1", "--price", "l40s=0.9", "--price", "l4=0.4"])
     assert shown.exit_code == 0, shown.output
     assert "space: 2 configurations: hardware l40s, l4; tensor_parallel_size 1" in shown.stdout
     assert f"run it: simserve run {file} --set pools.0.hardware=" in shown.stdout
+    assert "Pareto front of cost and p90_ttft_ms, of what was simulated: hardware=" in shown.stdout
     assert f"sized with seed 0 alone; its room: simserve capacity {file} --set pools.0" in shown.stdout

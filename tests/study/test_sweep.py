@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,10 +22,10 @@ from simserve.errors import InputError
 from simserve.scenario.loader import load_scenario
 from simserve.study import sweep, sweep_lock
 from simserve.study.executor import LocalExecutor
-from simserve.study.point_task import Task
+from simserve.study.point_task import Task, failure_path, record_failure
 from simserve.study.points import Point, expand_points, identify
 from simserve.study.policy_source import hash_sources
-from simserve.study.sweep import RESULTS, run_sweep
+from simserve.study.sweep import RESULTS, SweepRun, run_sweep, write_results
 from simserve.study.sweep_file import SweepFile, read_sweep_file
 from tests.study.executors import InOrder
 from tests.study.test_executor import of_session
@@ -73,7 +75,9 @@ def test_axes_make_a_grid_and_keys_of_one_axis_move_together(folder: Path) -> No
         ({"key": "seed", "range": {"from": 1, "to": 4}}, [1, 2, 3, 4]),
         ({"key": "seed", "range": {"from": 0, "to": 1, "step": 0.25}}, [0, 0.25, 0.5, 0.75, 1]),
         ({"key": "seed", "range": {"from": 0, "to": 10, "count": 3}}, [0, 5, 10]),
+        ({"key": "seed", "range": {"from": 10, "to": 0, "count": 3}}, [10, 5, 0]),
         ({"key": "seed", "log_range": {"from": 1, "to": 8, "count": 4}}, [1, 2, 4, 8]),
+        ({"key": "seed", "log_range": {"from": 1, "to": 8, "count": 6, "round": True}}, [1, 2, 3, 5, 8]),
     ],
 )
 def test_ranges(axis: dict[str, object], values: list[float]) -> None:
@@ -91,6 +95,14 @@ def test_ranges(axis: dict[str, object], values: list[float]) -> None:
         ("base: b\naxes: [{keys: [a, b], values: [[1, 2], [3]]}]", "2 entries each"),
         ("base: b\naxes: [{key: a, log_range: {from: 0, to: 2, count: 3}}]", "above 0, and a count"),
         ("base: b\naxes: [{key: a, values: [1]}, {key: a, values: [2]}]", "a is on two axes"),
+        ("base: b\naxes: [{key: a, range: {from: 4, to: 1}}]", "from 4 to 1 has no values"),
+        ("base: b\naxes: [{key: a, range: {from: 1, to: 4, step: 1, count: 2}}]", "one of step and count"),
+        ("base: b\naxes: [{key: a, log_range: {from: 1, to: 4, step: 1}}]", "a count .no step."),
+        ("base: b\naxes: [{key: seed, values: [1, 2]}]\nseeds: 2", "seed is an axis; expected no seeds"),
+        (
+            "base: b\naxes: [{key: a.b, values: [1]}]\noverrides: [a.b=2]",
+            "a.b is an axis; expected no override",
+        ),
         ("base: b\naxis: []", "axes"),
         ("- 1", "expected a mapping"),
     ],
@@ -100,6 +112,17 @@ def test_files_that_are_wrong(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         read_sweep_file(tmp_path / "s.yaml")
     assert "s.yaml:" in str(caught.value)
+
+
+def test_a_broken_number_of_things_says_how_it_becomes_whole(folder: Path) -> None:
+    axis = "axes: [{key: pools.0.engine.max_num_seqs, log_range: {from: 4, to: 64, count: 4}}]"
+    (folder / "sweep.yaml").write_text(f"base: base.yaml\n{axis}")
+    with pytest.raises(InputError, match=r"expected a whole number, got 10\.0.*with round: true"):
+        points_of(folder)
+    (folder / "sweep.yaml").write_text(
+        f"base: base.yaml\n{axis.replace('count: 4', 'count: 4, round: true')}"
+    )
+    assert [point.settings["pools.0.engine.max_num_seqs"] for point in points_of(folder)] == [4, 10, 25, 64]
 
 
 def test_traces_and_policies_are_axes_too(folder: Path) -> None:
@@ -154,6 +177,31 @@ def test_a_policys_source_is_part_of_a_point(tmp_path: Path, monkeypatch: pytest
         found.append(identify(scenario))
     assert len(set(found)) == 3
     assert identify(scenario) == found[-1]
+
+
+def test_what_a_policy_imports_is_part_of_a_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Functions, constants, packages, whatever they import in turn, and imports inside functions."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "rules_of_sweeps").mkdir()
+    sources = {
+        "policy_of_sweeps.py": "import json\nimport numpy\nfrom limits_of_sweeps import LIMIT\n"
+        "from rules_of_sweeps import rule\n\nclass Mine:\n    limit = LIMIT, rule, json, numpy\n",
+        "limits_of_sweeps.py": "LIMIT = 3\n",
+        "rules_of_sweeps/__init__.py": "from .rule import rule\n",
+        "rules_of_sweeps/rule.py": "def rule():\n    import late_of_sweeps as late\n    return late\n",
+        "late_of_sweeps.py": "import policy_of_sweeps\n",
+        "other_of_sweeps.py": "",
+    }
+    for name, text in sources.items():
+        (tmp_path / name).write_text(text)
+    found = []
+    for name in (None, *sources):
+        if name is not None:
+            (tmp_path / name).write_text(sources[name] + "# other\n")
+        found.append(hash_sources(["policy_of_sweeps:Mine"])["policy_of_sweeps:Mine"])
+    assert len(set(found)) == len(sources)
+    # What nothing imports changes nothing.
+    assert found[-1] == found[-2]
 
 
 def test_policies_of_every_kind_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,6 +286,58 @@ def test_a_point_that_fails_is_recorded_and_tried_again(folder: Path) -> None:
     again = InOrder()
     run_sweep(points, folder / "out", again)
     assert ran(again) == [points[1].identity]
+
+
+@pytest.mark.parametrize(
+    ("act", "reason"),
+    [
+        ("raise KeyError('seat')", "KeyError: 'seat'"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("raise MemoryError", "more memory than this machine has|MemoryError"),
+    ],
+)
+def test_a_policy_that_raises_fails_its_own_point_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, act: str, reason: str
+) -> None:
+    monkeypatch.syspath_prepend(str(folder))
+    name = f"router_that_raises_{len(act)}"
+    text = ROUTER.format(name="Bad").replace("pass", f"def choose(self, *_):\n        {act}")
+    (folder / f"{name}.py").write_text(text)
+    axes = [{"key": "router.policy", "values": [f"{name}:Bad", "round_robin"]}]
+    (folder / "sweep.yaml").write_text(json.dumps({"base": "base.yaml", "axes": axes}))
+    run = run_sweep(points_of(folder), folder / "out", InOrder())
+    (told,) = run.failed.values()
+    assert re.search(reason, told)
+    assert f"{name}.py:6" in told or "memory" in told
+    rows = pq.read_table(folder / "out" / RESULTS).to_pylist()
+    assert [(row["status"], row["reason"]) for row in rows] == [("failed", told), ("done", "")]
+
+
+def test_what_a_power_cut_leaves_is_run_again(folder: Path) -> None:
+    """Half a summary, half a table, half a reason: none of them counts, and none of them is in the way."""
+    points, out = points_of(folder), folder / "out"
+    whole = run_sweep(points, out, InOrder())
+    table = (out / RESULTS).read_bytes()
+    for point, name in zip(points, ("summary.json", "requests.parquet"), strict=False):
+        path = whole.point_folder(point) / name
+        path.write_bytes(path.read_bytes()[:-20])
+    failure_path(whole.point_folder(points[1])).write_text("{")
+    run = run_sweep(points, out, again := InOrder())
+    assert ran(again) == [point.identity for point in points[:2]]
+    assert not run.failed
+    assert (out / RESULTS).read_bytes() == table
+
+
+def test_a_table_that_cannot_be_written_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", fill)
+    with pytest.raises(InputError, match=r"results.parquet: cannot be written: No space left"):
+        write_results(SweepRun([], folder))
+    monkeypatch.setattr(Path, "write_text", fill)
+    with pytest.raises(InputError, match=r"x.failed.json: cannot be written: No space left"):
+        record_failure(folder / "x", "why")
 
 
 def test_a_process_that_dies_takes_nothing_with_it(folder: Path) -> None:
@@ -329,6 +429,10 @@ def test_the_table_tells_what_a_points_accelerators_cost(folder: Path) -> None:
         run_sweep(points_of(folder), folder / "out", InOrder(), prices=known)
         rows = pq.read_table(folder / "out" / RESULTS).to_pylist()
         assert [row["usd_per_hour"] for row in rows] == expected
+    schema = pq.read_schema(folder / "out" / RESULTS)
+    # Nobody knows this accelerator's power: a figure without values.
+    assert str(schema.field("energy_j").type) == "double"
+    assert not any(str(field.type) == "null" for field in schema)
     assert [(row["hardware"], row["accelerators"]) for row in rows] == [("h100-sxm", 1), ("h100-sxm", 3)]
     for row in rows:
         each = row["output_throughput"] / row["accelerators"]

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from simserve.errors import InputError
 from simserve.workload.request import Request, Segment
 from simserve.workload.shaping import (
     Tenant,
@@ -96,6 +97,13 @@ def test_rates_scale_starts_and_keep_gaps() -> None:
     assert load.arrival_ns.tolist() == sorted(load.arrival_ns.tolist())
     plain = scale_rate(Workload("plain", column(0, 10, 21), column(1, 1, 1), column(1, 1, 1)), 2)
     assert plain.arrival_ns.tolist() == [0, 5, 10]
+
+
+def test_rates_that_the_clock_cannot_hold_are_refused() -> None:
+    load = Workload("plain", column(0, 10, 21), column(1, 1, 1), column(1, 1, 1))
+    assert scale_rate(load, 1e-17).arrival_ns[-1] == pytest.approx(2.1e18)
+    with pytest.raises(InputError, match="beyond 292 years; expected a higher rate_scale"):
+        scale_rate(load, 1e-18)
 
 
 def test_new_arrivals_are_those_of_first_turns() -> None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from simserve.cost.calibrate.families import families_of, step_tables_of
+from simserve.cost.calibrate.families import families_of
 from simserve.cost.calibrate.family import Family
 from simserve.cost.calibrate.fitting import shape_columns
+from simserve.cost.calibrate.step_tables import step_tables_of
 from simserve.cost.calibrate.tables import Table, dtype_column, read_tables, text_column
 from simserve.cost.calibrate.validation import measure_errors, predict_unseen
 from simserve.cost.fitted_kernel import FittedKernel

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 
-from simserve.cost.calibrate.family import Family, StepTable
+from simserve.cost.calibrate.family import Family
 from simserve.errors import UnknownNameError
 
 # Modules of this folder, each with a tuple `FAMILIES`.
@@ -21,8 +21,6 @@ MODULES = (
     "elementwise",
     "communication",
 )
-# Modules with a tuple `STEP_TABLES`: tables of whole steps, priced and not fitted.
-STEP_MODULES = ("steps",)
 
 
 @cache
@@ -49,15 +47,6 @@ def family_named(name: str) -> Family:
 def families_of(stem: str) -> tuple[Family, ...]:
     """Return the families that read tables of this stem; several may share one, each taking other rows."""
     return tuple(family for family in all_families() if stem in family.stems)
-
-
-def step_tables_of(stem: str) -> tuple[StepTable, ...]:
-    """Return what prices the rows of a table of whole steps."""
-    tables: list[StepTable] = []
-    for module in STEP_MODULES:
-        found: tuple[StepTable, ...] = import_module(f"simserve.cost.calibrate.{module}").STEP_TABLES
-        tables += [table for table in found if stem in table.stems]
-    return tuple(tables)
 
 
 @cache

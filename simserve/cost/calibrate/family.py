@@ -7,7 +7,7 @@ are then the same for all families.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from simserve.cost.calibrate.tables import dtype_column, map_texts, measured_seconds, text_column
@@ -15,8 +15,6 @@ from simserve.cost.kernels.form import Array, Constants, KernelForm
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from simserve.cost.kernel_calibration import KernelCalibration
 
 # Columns that `Family.rows` always gives; the form's shape columns come on top.
 ROW_COLUMNS = (
@@ -136,25 +134,3 @@ def family_rows(
         },
         index=table.index,
     )
-
-
-class StepTable(Protocol):
-    """A table of whole steps: checked against the composition of kernels, never fitted."""
-
-    @property
-    def stems(self) -> tuple[str, ...]:
-        """Stems of the tables that it reads."""
-
-    def rows(
-        self, stem: str, table: pd.DataFrame, calibration_of: Callable[[str], KernelCalibration]
-    ) -> pd.DataFrame:
-        """Return one row an input row, with the table's index.
-
-        The columns are those of `ROW_COLUMNS` (variant and shape may be ""), and `predicted_s` (NaN where the
-        row cannot be priced), `split` ("unseen" or "excluded") and `tier`.
-
-        Args:
-            stem: Of the table.
-            table: As read.
-            calibration_of: An accelerator's calibration by the table's spelling, with its peaks.
-        """

@@ -56,7 +56,11 @@ class PlotData:
             self.parts.append((label, part.sort_values("measured_s", kind="stable").iloc[::step]))
 
     def write(self, file: str) -> None:
-        """Write the figures: measured against predicted, and the residual by measured time."""
+        """Write the figures: measured against predicted, and the residual by measured time.
+
+        Raises:
+            InputError: If the file cannot be written.
+        """
         graphs = require_plotly()
         both, residual = graphs.Figure(), graphs.Figure()
         for label, part in self.parts:
@@ -69,7 +73,11 @@ class PlotData:
         _label(both, "Predicted against measured time", "predicted, us")
         both.update_yaxes(type="log")
         _label(residual, "Residual by size", "predicted over measured - 1, %")
-        Path(file).write_text(_page(both, residual), encoding="utf-8")
+        try:
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+            Path(file).write_text(_page(both, residual), encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"cannot be written: {error.strerror}", file=file) from error
 
 
 def _label(figure: Any, title: str, vertical: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simserve.cost.calibrate.step_composition import Setup, StepModels, find_shape
-from simserve.cost.calibrate.step_rows import CalibrationOf, Row, compared_rows
+from simserve.cost.calibrate.step_tables import CalibrationOf, Row, compared_rows
 from simserve.cost.calibrate.tables import number_column, text_column
 from simserve.errors import SimserveError
 

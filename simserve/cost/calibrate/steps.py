@@ -12,7 +12,7 @@ import numpy as np
 
 from simserve.cost.calibrate.silicon_runs import SiliconRuns
 from simserve.cost.calibrate.step_composition import Setup, StepModels
-from simserve.cost.calibrate.step_rows import CalibrationOf, Row, compared_rows
+from simserve.cost.calibrate.step_tables import CalibrationOf, Row, compared_rows
 from simserve.cost.calibrate.tables import number_column, text_column
 from simserve.errors import SimserveError
 

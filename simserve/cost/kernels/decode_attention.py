@@ -13,8 +13,7 @@ from simserve.cost.kernels.attention import (
     kv_element_bytes,
     l2_hit_share,
 )
-from simserve.cost.kernels.form import Array, Constants, Device, Parameter, Shapes
-from simserve.cost.kernels.roofline import smooth_maximum
+from simserve.cost.kernels.form import Array, Constants, Device, Parameter, Shapes, smooth_maximum
 
 Flags = npt.NDArray[np.bool_]
 # KV splits tried; the best counts.

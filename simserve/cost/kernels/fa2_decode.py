@@ -21,8 +21,7 @@ from simserve.cost.kernels.decode_attention import (
     query_bytes,
     spread_over_splits,
 )
-from simserve.cost.kernels.form import Array, Constants, Device, Parameter, Shapes
-from simserve.cost.kernels.roofline import smooth_maximum
+from simserve.cost.kernels.form import Array, Constants, Device, Parameter, Shapes, smooth_maximum
 
 
 class Fa2DecodeForm:

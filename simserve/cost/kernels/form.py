@@ -7,6 +7,7 @@ generic tier. Forms are pure, vectorised over shapes, and never consult files.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -80,3 +81,14 @@ class KernelForm(Protocol):
             warm: Predict a benchmark that repeats the kernel, so that operands below the size of the L2 cache
                 come from there. Serving is cold (False): no kernel is then faster than the peaks allow.
         """
+
+
+def smooth_maximum(first: Array, second: Array, p: float) -> Array:
+    """The p-norm of two non-negative arrays: between their maximum (p = inf) and their sum (p = 1)."""
+    high = np.maximum(first, second)
+    if p == inf:
+        return high
+    low = np.minimum(first, second)
+    # The larger one is factored out, so that no power under- or overflows.
+    ratio = np.divide(low, high, out=np.zeros_like(high), where=high > 0)
+    return high * np.power(1.0 + np.power(ratio, p), 1.0 / p)

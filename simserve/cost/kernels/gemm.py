@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from simserve.cost.kernels.form import Array, Constants, Device, Parameter, Shapes
-from simserve.cost.kernels.roofline import smooth_maximum
+from simserve.cost.kernels.form import Array, Constants, Device, Parameter, Shapes, smooth_maximum
 
 # Bytes of an element of the input and of the weight, scales included (nvfp4: an fp8 scale for 16 weights,
 # mxfp4: one byte for 32; int4: a 16-bit scale for 128).

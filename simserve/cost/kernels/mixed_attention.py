@@ -11,9 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from simserve.cost.kernels.attention import QUERY_BYTES, kv_element_bytes, l2_hit_share
-from simserve.cost.kernels.form import Array, Constants, Device, KernelForm, Parameter, Shapes
+from simserve.cost.kernels.form import Array, Constants, Device, KernelForm, Parameter, Shapes, smooth_maximum
 from simserve.cost.kernels.prefill_attention import tile_keys, visible_keys
-from simserve.cost.kernels.roofline import smooth_maximum
 
 # Rows of a query tile of FlashAttention-2's paged kernel.
 _TILE_ROWS = 64.0

@@ -19,9 +19,8 @@ from simserve.cost.kernels.attention import (
 )
 from simserve.cost.kernels.decode_attention import spread_over_splits
 from simserve.cost.kernels.flash_tile import Tile
-from simserve.cost.kernels.form import Array, Constants, Device, Parameter, Shapes
+from simserve.cost.kernels.form import Array, Constants, Device, Parameter, Shapes, smooth_maximum
 from simserve.cost.kernels.prefill_attention import PrefillAttentionForm
-from simserve.cost.kernels.roofline import smooth_maximum
 
 # DeepSeek-V2 and V3 (their config.json): kv_lora_rank, qk_rope_head_dim, qk_nope_head_dim, v_head_dim.
 KV_LORA_RANK, ROPE_DIM, NOPE_DIM, VALUE_DIM = 512, 64, 128, 128

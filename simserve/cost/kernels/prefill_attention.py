@@ -12,8 +12,7 @@ from simserve.cost.kernels.attention import (
     l2_hit_share,
 )
 from simserve.cost.kernels.flash_tile import DEFAULT_TILE, Tile
-from simserve.cost.kernels.form import Array, Constants, Device, Parameter, Shapes
-from simserve.cost.kernels.roofline import smooth_maximum
+from simserve.cost.kernels.form import Array, Constants, Device, Parameter, Shapes, smooth_maximum
 
 # A thread block of vLLM's reshape_and_cache_flash writes one token's keys and values with at most so many
 # threads, of which a multiprocessor holds 2048.

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from simserve.scheduler.batch import Batch
-
-if TYPE_CHECKING:
-    from simserve.scheduler.sglang.requests import RequestTable
+from simserve.scheduler.sglang.requests import RequestTable
 
 
 class Observation:

@@ -14,7 +14,6 @@ from simserve.scheduler.kv_connector import KVConnector
 from simserve.scheduler.sequence import FINISHED, PREEMPTED, RUNNING, WAITING
 from simserve.scheduler.sglang.config import SglangConfig
 from simserve.scheduler.sglang.memory import TokenPool
-from simserve.scheduler.sglang.observation import Observation
 from simserve.scheduler.sglang.options import build_config
 from simserve.scheduler.sglang.order import QueueOrder
 from simserve.scheduler.sglang.ratio import RETRACT_DECODE_STEPS, NewTokenRatio
@@ -37,7 +36,7 @@ class RequestTable:
 
     Args:
         config: Options, or the plan that is common to all kinds, which `options` complete.
-        observe: Note in `observation` what decision logs hold (slower).
+        observe: Note what decision logs hold (slower).
         jump: Offer `horizon`; False goes pass by pass, with equal results.
         options: SGLang's options by name, see `options`.
 
@@ -54,7 +53,6 @@ class RequestTable:
             others were retracted.
         failed: Requests that it ended, and why.
         processed_tokens: Prefill tokens processed so far, as `hrrn` counts them.
-        observation: What the last schedule() did, when observing.
     """
 
     def __init__(
@@ -71,7 +69,6 @@ class RequestTable:
             config = replace(config, **options)
         self.config = config
         self.observe = observe
-        self.observation: Observation | None = None
         self._can_jump = jump
         has_tiers = config.tiers is not None and not config.disable_radix_cache
         self.pool = TieredPool(config) if has_tiers else TokenPool(config)

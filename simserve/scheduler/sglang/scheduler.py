@@ -41,6 +41,8 @@ class SglangScheduler(DecodeStretch):
     # What the others say, HiCache does always: read ahead, and fetch whatever it finds.
     tier_keys = ("tiers", "chunk_tokens", "load")
     loads: ClassVar[tuple[Load, ...]] = ("layerwise", "blocking")
+    # What the last schedule() did, when observing.
+    observation: Observation | None = None
 
     def schedule(self, now_ns: int = 0) -> Batch | None:
         """Decide the next batch; None if nothing can run now.

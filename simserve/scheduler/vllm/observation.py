@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 from simserve.scheduler.batch import Batch
 from simserve.scheduler.sequence import PREEMPTED, Sequence
-
-if TYPE_CHECKING:
-    from simserve.scheduler.vllm.stepwise import StepwiseScheduler
+from simserve.scheduler.vllm.requests import RequestTable
 
 
 class Observation:
@@ -24,7 +23,7 @@ class Observation:
         tokens_out: Tokens received by complete().
     """
 
-    def __init__(self, scheduler: StepwiseScheduler) -> None:
+    def __init__(self, scheduler: RequestTable) -> None:
         scheduler.cache.pool.evicted.clear()
         self._held = {
             sequence.request.id: _count(scheduler.cache.block_ids(sequence)) for sequence in scheduler.running
@@ -42,9 +41,9 @@ class Observation:
         """Note an admission, before the sequence's status changes."""
         (self.resumed if sequence.status == PREEMPTED else self.new).append(sequence.request.id)
 
-    def finish(self, batch: Batch, scheduler: StepwiseScheduler) -> None:
+    def finish(self, batch: Batch, scheduler: RequestTable, preempted: Iterable[Sequence]) -> None:
         """Read the rest off the batch at the end of schedule(), before its tokens count as computed."""
-        self.preempted = [sequence.request.id for sequence in scheduler.preempted]
+        self.preempted = [sequence.request.id for sequence in preempted]
         self.evicted = list(scheduler.cache.pool.evicted)
         admitted = {*self.new, *self.resumed}
         for entry in batch.entries:

@@ -159,16 +159,18 @@ class VllmScheduler(SteadyScheduler):
         depth = self._complete_silently(steps) + owed
         cohort.completed += steps
         # Blocks are only counted here, so those of all schedules but the first can be taken in one go.
+        buckets, size = cohort.buckets, cohort.block_size
         begin = cohort.ordinal
         cohort.ordinal = end = begin + schedules
         plain = schedules - 1 if 0 <= self._drop_at == schedules - 1 else schedules
         taken = first = 0
         if plain:
-            first = cohort.count_takers(begin, 1)
-            taken = first if plain == 1 else cohort.count_takers(begin, plain)
+            first = taken = len(buckets[begin % size])
+            if plain > 1:
+                taken = cohort.count_takers(begin, plain)
         if plain < schedules:
             cohort.drop_foreseen(end - self._lag)
-            thinned = cohort.count_takers(end - 1, 1)
+            thinned = len(buckets[(end - 1) % size])
             taken += thinned
             first = first if plain else thinned
         pool = self.pool

@@ -203,7 +203,7 @@ class SteadyScheduler(SteadyOutputs):
                     steady.append(Entry(sequence, 1, computed, 0))
         entries = batch.entries
         batch.entries = [*steady, *entries]
-        batch.observed.finish(batch, self)
+        batch.observed.finish(batch, self, self.preempted)
         batch.entries = entries
 
     @property

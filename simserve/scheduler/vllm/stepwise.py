@@ -56,7 +56,7 @@ class StepwiseScheduler(LoadingScheduler):
         if not self.preempted:
             self._schedule_waiting(batch, budget)
         if self.observe:
-            batch.observed.finish(batch, self)
+            batch.observed.finish(batch, self, self.preempted)
         if not batch.entries:
             return None
         self._commit(batch)

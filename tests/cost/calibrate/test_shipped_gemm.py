@@ -37,7 +37,7 @@ def kernels(hardware: str) -> list[tuple[str, FittedKernel]]:
 
 @pytest.mark.parametrize("hardware", FILES)
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=4)
+@settings(max_examples=2)
 def test_time_ascends_with_tokens_and_keeps_below_the_peaks(hardware: str, seed: int) -> None:
     sizes = np.random.default_rng(seed).integers(16, 40_000, (2, 12)).astype(float)
     m = np.unique(np.concatenate([np.arange(1, 300), np.geomspace(300, 60_000, 60).round()])).astype(float)
@@ -53,7 +53,7 @@ def test_time_ascends_with_tokens_and_keeps_below_the_peaks(hardware: str, seed:
 
 @pytest.mark.parametrize("hardware", FILES)
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=4)
+@settings(max_examples=2)
 def test_time_never_falls_when_a_size_doubles(hardware: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     sizes = np.exp(rng.uniform(np.log([1, 16, 16]), np.log([30_000, 40_000, 40_000]), (300, 3))).round()
