@@ -12,6 +12,33 @@ Word = TypeVar("Word", bound=StrEnum)
 _NO_WORDS: Mapping[str, str] = {}
 
 
+class Explain(StrEnum):
+    """What `run --explain` explains."""
+
+    MEMORY = "memory"
+    STEP = "step"
+
+
+class Catalog(StrEnum):
+    """What `list` lists."""
+
+    MODELS = "models"
+    HARDWARE = "hardware"
+    ROUTERS = "routers"
+    SCHEDULERS = "schedulers"
+    ORDERS = "orders"
+    EVICTIONS = "evictions"
+    SCENARIOS = "scenarios"
+    TRACES = "traces"
+
+
+# Words that people try: of one, and of what other tools call them.
+CATALOG_ALIASES = {word.removesuffix("s"): word.value for word in Catalog} | {
+    **dict.fromkeys(("gpu", "gpus", "accelerators", "devices"), "hardware"),
+    **dict.fromkeys(("engine", "engines", "kinds", "policies"), "schedulers"),
+}
+
+
 def words(choices: type[StrEnum]) -> str:
     """Return the words as `--help` shows them: `memory|step`."""
     return "|".join(choices)

@@ -2,41 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from simserve.cli.app import Json, Overrides, app
-from simserve.cli.choices import one_of, words
+from simserve.cli.choices import CATALOG_ALIASES, Catalog, Explain, one_of, words
 from simserve.cli.usage import run_group
-
-
-class Explain(StrEnum):
-    """What `run --explain` explains."""
-
-    MEMORY = "memory"
-    STEP = "step"
-
-
-class Catalog(StrEnum):
-    """What `list` lists."""
-
-    MODELS = "models"
-    HARDWARE = "hardware"
-    ROUTERS = "routers"
-    SCHEDULERS = "schedulers"
-    ORDERS = "orders"
-    EVICTIONS = "evictions"
-    SCENARIOS = "scenarios"
-    TRACES = "traces"
-
-
-# Words that people try: of one, and of what other tools call them.
-CATALOG_ALIASES = {word.removesuffix("s"): word.value for word in Catalog} | {
-    **dict.fromkeys(("gpu", "gpus", "accelerators", "devices"), "hardware"),
-    **dict.fromkeys(("engine", "engines", "kinds", "policies"), "schedulers"),
-}
 
 
 @app.command(epilog="Example: simserve run quickstart --set pools.0.replicas=4 --out build/four")

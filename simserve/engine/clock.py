@@ -138,10 +138,10 @@ class StageClock:
             counts = [count for count, _ in cohorts]
             return self._plan_stages(ends, durations_of, counts, last, schedules, now, owed)
         # Without host time a step starts when the one before has ended (or now, if none is in flight).
-        timer = self._timers[0]
+        timer, windows = self._timers[0], forecast.window_tokens
         count, context = cohorts[0]
-        if last < 0 and len(forecast.window_tokens) == 1:
-            durations = timer.decode_ns(count, context, forecast.window_tokens[0], schedules)
+        if last < 0 and len(windows) == 1:
+            durations = timer.decode_ns(count, context, windows[0], schedules)
         else:
             durations = price_cohort(timer, forecast, schedules)
         begin = ends[-1] if ends else max(now, self._free[0])
@@ -164,26 +164,26 @@ class StageClock:
         now: int,
         owed: int,
     ) -> Plan:
-        host = self._host_ns
-        timers = self._timers
+        host, serial, timers, weight_reads = self._host_ns, self._serial, self._timers, self._weight_reads
         free = list(self._free)
         planned, starts, frees, reads = list(ends), [], [], []
-        copies_until = self.links.copies_until() if self._weight_reads and self.links is not None else 0
+        copies_until = self.links.copies_until() if weight_reads and self.links is not None else 0
         end = self._end
         for step in range(schedules):
             count = last if last >= 0 and step == schedules - 1 else counts[step % len(counts)]
             begin = (now if step < owed else planned[step - owed]) + host
-            if self._serial and end > begin:
+            if serial and end > begin:
                 begin = end
-            begin = max(begin, copies_until)
+            if copies_until > begin:
+                begin = copies_until
             starts.append(max(begin, free[0]))
             read = 0
             for stage, timer in enumerate(timers):
-                begin = max(begin, free[stage])
-                if self._weight_reads:
-                    read = max(read, begin + self._weight_reads[stage](count))
-                end = begin + durations[stage][step]
-                free[stage] = end
+                if free[stage] > begin:
+                    begin = free[stage]
+                if weight_reads:
+                    read = max(read, begin + weight_reads[stage](count))
+                free[stage] = end = begin + durations[stage][step]
                 begin = end + timer.send_ns(count)
             planned.append(end)
             frees.append(tuple(free))

@@ -66,13 +66,15 @@ class StretchLoop(EngineLoop):
 
     def _begin_stretch(self, steps: int, now: int, owed: int) -> int:
         """Plan silent completions, as far ahead as is worth it; returns the end of the one after them."""
+        scheduler = self.scheduler
         if self._check:
-            self.scheduler.check_integrity()
+            scheduler.check_integrity()
         if steps > self._reach:
             steps = self._reach
-        forecast = self.scheduler.forecast(steps + owed)
-        self._plan = plan = self._clock.plan(self._ends, forecast, steps + owed, now, owed)
-        wake = self.scheduler.wake_at(now)
+        schedules = steps + owed
+        forecast = scheduler.forecast(schedules)
+        self._plan = plan = self._clock.plan(self._ends, forecast, schedules, now, owed)
+        wake = scheduler.wake_at(now)
         self._due = -1
         if wake is not None:
             # The first decision from then on is really made.
@@ -108,10 +110,11 @@ class StretchLoop(EngineLoop):
         schedules = steps + owed
         ends = plan.ends
         in_flight = len(self._ends)
-        advance_recorded(self.scheduler, self._recorder, plan, in_flight, steps, owed)
-        self._recorder.record_ends(ends[in_flight : in_flight + schedules])
+        scheduler, recorder = self.scheduler, self._recorder
+        advance_recorded(scheduler, recorder, plan, in_flight, steps, owed)
+        recorder.record_ends(ends[in_flight : in_flight + schedules])
         if steps:
-            self.scheduler.expire(ends[steps - 1])
+            scheduler.expire(ends[steps - 1])
         self._clock.follow(plan, in_flight, schedules)
         if schedules > 1 or self._planned > 1:
             self.stretch_steps += schedules

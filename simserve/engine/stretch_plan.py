@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from simserve.cost.timer import StepTimer
 from simserve.scheduler.batch import Forecast
 
+# Nobody mutates it.
+_NO_READS: list[int] = []
+
 
 class Plan:
     """Ends of the batches in flight and of a stretch's new steps.
@@ -32,7 +35,7 @@ class Plan:
         self.first_start = -1
         self.starts: list[int] | None = None
         self.frees: list[tuple[int, ...]] | None = None
-        self.reads: list[int] = []
+        self.reads = _NO_READS
 
     def drop(self, steps: int, schedules: int) -> None:
         """Forget ends that have passed and new steps that have been dispatched."""
@@ -54,12 +57,6 @@ class Plan:
         if self.first_start >= 0 and step == 0:
             return self.first_start
         return self.ends[in_flight + step - 1]
-
-    def count_of(self, step: int) -> int:
-        """Return the sequences in new step `step`."""
-        if self.last_count >= 0 and step == self.schedules - 1:
-            return self.last_count
-        return self.counts[step % len(self.counts)]
 
 
 def price_forecast(timers: Sequence[StepTimer], forecast: Forecast, schedules: int) -> list[list[int]]:

@@ -47,6 +47,9 @@ def _advance_one_by_one(
     usage: list[Usage] = []
     scheduler.advance(steps, owed, usage)
     running, waiting = len(scheduler.running), len(scheduler.waiting)
+    counts, turns = plan.counts, len(plan.counts)
+    thinned = plan.schedules - 1 if plan.last_count >= 0 else -1
     for step in range(steps + owed):
-        start, count = plan.start_of(in_flight, step), plan.count_of(step)
+        count = plan.last_count if step == thinned else counts[step % turns]
+        start = plan.start_of(in_flight, step)
         recorder.record_decodes(first + step, 1, start, count, running, waiting, usage[step])

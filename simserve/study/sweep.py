@@ -39,6 +39,7 @@ class SweepRun:
         reused: How many had been run before.
         failed: Reasons by the identity of the points that failed.
         stopped: Whether it was interrupted.
+        figures: What the table has of the points that are done, by identity; filled as it is written.
     """
 
     points: Sequence[Point]
@@ -47,6 +48,7 @@ class SweepRun:
     reused: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     stopped: bool = False
+    figures: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def point_folder(self, point: Point) -> Path:
         """Return the folder of a point's run."""
@@ -97,10 +99,10 @@ def run_sweep(
 
 
 def _run_tasks(run: SweepRun, tasks: Sequence[Task], executor: Executor, progress: Progress | None) -> None:
+    if not tasks:
+        return
     queue = iter(tasks)
     keep_table = _table_keeper(run)
-    if tasks:
-        keep_table()
     ended = executor.run(run_task, lambda: next(queue, None))
     try:
         for number, (task, outcome) in enumerate(ended, 1):
@@ -122,11 +124,9 @@ def _run_tasks(run: SweepRun, tasks: Sequence[Task], executor: Executor, progres
 
 
 def _table_keeper(run: SweepRun) -> Callable[[], None]:
-    """Return a function that writes the table if the last time was long enough ago."""
-    # Before the clock starts: the first table would seem to take as long as this.
-    import pyarrow.parquet  # noqa: F401
-
-    due_s = 0.0
+    """Write the table, and return a function that writes it again if the last time was long enough ago."""
+    write_results(run)
+    due_s = monotonic() + _TABLE_EVERY_S
 
     def keep_table() -> None:
         nonlocal due_s
@@ -185,13 +185,18 @@ def _rows(run: SweepRun) -> Iterator[dict[str, Any]]:
     for point in run.points:
         folder = run.point_folder(point)
         row = {"point": point.number, "seed": point.seed, **point.settings, "identity": point.identity}
-        if holds_run(folder):
-            summary = read_summary(folder)
-            figures = {key: value for key, value in summary.items() if _is_scalar(value) and key != "seed"}
-            yield {**row, "status": "done", "reason": "", **describe_hardware(summary, run.prices), **figures}
+        if point.identity not in run.figures and holds_run(folder):
+            run.figures[point.identity] = _figures_of(read_summary(folder), run.prices)
+        if point.identity in run.figures:
+            yield {**row, "status": "done", "reason": "", **run.figures[point.identity]}
         else:
             reason = read_failure(folder)
             yield {**row, "status": "failed" if reason else "missing", "reason": reason}
+
+
+def _figures_of(summary: Mapping[str, Any], prices: Mapping[str, float]) -> dict[str, Any]:
+    figures = {key: value for key, value in summary.items() if _is_scalar(value) and key != "seed"}
+    return {**describe_hardware(summary, prices), **figures}
 
 
 def _column(values: list[Any]) -> pa.Array:
