@@ -109,8 +109,8 @@ def draw_heat(
     share = figure_name.endswith(("hit_rate", "usage", "attainment"))
     heat = go.Heatmap(
         x=[str(each) for each in means.columns], y=[str(each) for each in means.index],
-        text=[[_write(value, share) for value in row] for row in values], texttemplate="%{text}", textfont={"size": 14},
-        hovertemplate="%{y}<br>%{x}<br>%{text}<extra></extra>",
+        text=[[_write(value, share) for value in row] for row in values], texttemplate="%{text}",
+        textfont={"size": 14}, hovertemplate="%{y}<br>%{x}<br>%{text}<extra></extra>",
         **_shade(values, target),
     )  # fmt: skip
     figure = go.Figure(heat).update_xaxes(title_text=across, type="category")

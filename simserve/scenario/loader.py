@@ -56,7 +56,10 @@ def load_scenario(
         apply_override(data, override, places)
         data = _to_long_form(data, places)
     if not allow_imports:
-        _refuse(find_imports(data), places)
+        found = find_imports(data)
+        _refuse(
+            ((path, f"{text!r} would import code, which is not allowed here") for path, text in found), places
+        )
     scenario = check_section(Scenario, data, places)
     scenario._folder = folder
     if allow_files is not None:

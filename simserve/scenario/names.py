@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 
 def find_imports(data: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
-    """Yield the path of every text of a scenario that could name code to import, and a message.
+    """Yield the path of every text of a scenario that could name code to import, and the text.
 
     Every text counts that reads `package.module:Class`, under whichever key but `name`: what is not known to
     be harmless is refused. Nothing is looked up or imported.
@@ -34,7 +34,7 @@ def find_imports(data: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]
     """
     if isinstance(data, str):
         if _IMPORT_PATH.fullmatch(data.strip()):
-            yield path, f"{data!r} would import code, which is not allowed here"
+            yield path, data
     elif isinstance(data, dict):
         for key, value in data.items():
             if key != "name":

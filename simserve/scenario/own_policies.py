@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from simpy import Environment
 
 from simserve.engine.loop import EngineLoop
 from simserve.errors import PolicyError, SimserveError
+from simserve.scenario.names import find_imports
 from simserve.scenario.schema import Scenario
-
-_POLICY = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):[A-Za-z_]\w*")
 
 
 @contextmanager
@@ -36,7 +33,8 @@ def naming_own_policies(scenario: Scenario, env: Environment) -> Iterator[None]:
         raise
     except Exception as error:
         frames = list(_frames(error.__traceback__))
-        names = {name.partition(":")[0]: name for name in _policies(scenario.model_dump(mode="json"))}
+        imports = (name for _, name in find_imports(scenario.model_dump(mode="json")))
+        names = {name.partition(":")[0]: name for name in imports}
         own = [frame for frame in frames if _module(frame) in names]
         if not own:
             raise
@@ -45,15 +43,6 @@ def naming_own_policies(scenario: Scenario, env: Environment) -> Iterator[None]:
         what = traceback.format_exception_only(error)[-1].strip()
         message = f"policy {names[_module(own[0])]} failed at t={env.now / 1e9:.6g} s{where}: {what}"
         raise PolicyError(f"{message} ({_place(own[-1])})") from error.with_traceback(own[0])
-
-
-def _policies(data: Any) -> Iterator[str]:
-    """Yield every text in a scenario that names a class of the user's."""
-    if isinstance(data, dict | list):
-        for value in data.values() if isinstance(data, dict) else data:
-            yield from _policies(value)
-    elif isinstance(data, str) and _POLICY.fullmatch(data):
-        yield data
 
 
 def _frames(trace: TracebackType | None) -> Iterator[TracebackType]:
