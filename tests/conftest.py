@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_collection_finish() -> None:
-    """Look for cycles as rarely as the command line does, and never in what was collected: a fifth less time."""
+    """Look for cycles as rarely as the command line does, and never in the tests: a fifth less time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)

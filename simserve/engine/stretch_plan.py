@@ -67,23 +67,30 @@ def price_forecast(timers: Sequence[StepTimer], forecast: Forecast, schedules: i
 
 
 def price_cohort(timer: StepTimer, forecast: Forecast, schedules: int) -> list[int]:
-    """Return the durations of one stage's steps of a single cohort, the last of which may be thinned out.
+    """Return the durations of one stage's steps of a single cohort, the last of which may be thinned out."""
+    last = forecast.last_sequences
+    if last < 0:
+        return _price_plain(timer, forecast, schedules)
+    thinned = timer.decode_ns(last, forecast.last_context, 0, 1)
+    if schedules == 1:
+        return thinned
+    durations = _price_plain(timer, forecast, schedules - 1)
+    durations += thinned
+    return durations
 
-    While what windows read grows, steps are priced one by one (see `Forecast.window_tokens`).
-    """
+
+def _price_plain(timer: StepTimer, forecast: Forecast, steps: int) -> list[int]:
+    """Price steps with all sequences of a single cohort; while what windows read grows, one by one."""
     count, context = forecast.cohorts[0]
-    windows, last = forecast.window_tokens, forecast.last_sequences
-    plain = schedules if last < 0 else schedules - 1
-    growing = 0
+    windows = forecast.window_tokens
+    if len(windows) == 1:
+        return timer.decode_ns(count, context, windows[0], steps)
+    growing = min(len(windows) - 1, steps)
     durations: list[int] = []
-    if len(windows) > 1:
-        growing = min(len(windows) - 1, plain)
-        for step in range(growing):
-            durations += timer.decode_ns(count, context + step * count, windows[step], 1)
-    if plain > growing:
-        durations += timer.decode_ns(count, context + growing * count, windows[growing], plain - growing)
-    if last >= 0:
-        durations += timer.decode_ns(last, forecast.last_context, 0, 1)
+    for step in range(growing):
+        durations += timer.decode_ns(count, context + step * count, windows[step], 1)
+    if steps > growing:
+        durations += timer.decode_ns(count, context + growing * count, windows[growing], steps - growing)
     return durations
 
 

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,8 @@ def write_trace(workload: Workload, path: str | Path) -> None:
     except OSError as error:
         raise TraceError(f"cannot write the trace: {error.strerror or error}", file=str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it may lie below a file
+            temporary.unlink()
 
 
 def _write_lines(lines: Iterator[str], path: Path, zipped: bool) -> None:

@@ -106,9 +106,10 @@ def test_what_a_table_cannot_hold_is_refused(tmp_path: Path) -> None:
         write_trace(rich(0, 5), tmp_path / "t.csv")
     with pytest.raises(InputError, match="cannot tell a trace format"):
         write_trace(rich(0, 5), tmp_path / "t.txt")
+    (tmp_path / "file").write_text("")
     with pytest.raises(TraceError, match="cannot write the trace"):
-        write_trace(rich(0, 5), tmp_path / "missing" / "t.jsonl")
-    assert not list(tmp_path.iterdir())
+        write_trace(rich(0, 5), tmp_path / "file" / "t.jsonl")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_equal_gzip_bytes_carry_no_time(tmp_path: Path) -> None:

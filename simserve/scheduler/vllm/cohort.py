@@ -93,17 +93,6 @@ class Cohort:
         """Return the sum of the contexts that the current members read in a step."""
         return self.base_context + self.count * ordinal
 
-    def count_takers(self, begin: int, steps: int) -> int:
-        """Return how many blocks the current members take in so many steps, from ordinal `begin` on."""
-        buckets, size = self.buckets, self.block_size
-        taken = 0
-        if steps > size:
-            taken = steps // size * self.count
-            steps %= size
-        for ordinal in range(begin, begin + steps):
-            taken += len(buckets[ordinal % size])
-        return taken
-
     def next_end(self) -> int:
         """Return the ordinal at which the next sequence ends, -1 if none."""
         ends = self.ends

@@ -165,9 +165,11 @@ class VllmScheduler(SteadyScheduler):
         plain = schedules - 1 if 0 <= self._drop_at == schedules - 1 else schedules
         taken = first = 0
         if plain:
-            first = taken = len(buckets[begin % size])
-            if plain > 1:
-                taken = cohort.count_takers(begin, plain)
+            first = len(buckets[begin % size])
+            # In as many steps as a block has tokens every member takes one.
+            taken = plain // size * cohort.count
+            for ordinal in range(begin, begin + plain % size):
+                taken += len(buckets[ordinal % size])
         if plain < schedules:
             cohort.drop_foreseen(end - self._lag)
             thinned = len(buckets[(end - 1) % size])
