@@ -85,9 +85,9 @@ class Evidence:
         if self.chance > GROWING_SHARE:
             needed = 100 * ceil(2 * _DEVIATIONS * sqrt(max(self.in_system, 1.0)) / GROWING_SHARE / 100)
             return (
-                f"with {self.requests:,} requests a queue that grows by less than "
-                f"{self.chance + GROWING_SHARE:.1%} of the arrivals cannot be told from chance, so it may "
-                f"hold so much less; {needed:,} requests tell {2 * GROWING_SHARE:.1%}"
+                f"{self.requests:,} requests cannot tell a queue that grows by up to "
+                f"{self.chance + GROWING_SHARE:.1%} of the arrivals from chance, so the rate that holds may be "
+                f"that much lower; {needed:,} requests would tell {2 * GROWING_SHARE:.1%}"
             )
         return ""
 

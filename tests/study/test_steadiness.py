@@ -32,8 +32,8 @@ def test_growth_within_chance_is_told_with_how_many_requests_would_tell_it() -> 
     for growth, steady in ((0.17, True), (0.19, False)):
         assert replace(crowded, growth=growth).steady is steady
     told = crowded.tell_doubt(4.0)
-    assert "grows by less than 18.0% of the arrivals cannot be told from chance" in told
-    assert "may hold so much less; 2,000 requests tell 6.0%" in told
+    assert "grows by up to 18.0% of the arrivals from chance" in told
+    assert "may be that much lower; 2,000 requests would tell 6.0%" in told
     assert not replace(crowded, requests=2000).tell_doubt(4.0)
 
 
