@@ -86,8 +86,8 @@ class Evidence:
             needed = 100 * ceil(2 * _DEVIATIONS * sqrt(max(self.in_system, 1.0)) / GROWING_SHARE / 100)
             return (
                 f"{self.requests:,} requests cannot tell a queue that grows by up to "
-                f"{self.chance + GROWING_SHARE:.1%} of the arrivals from chance, so the rate that holds may be "
-                f"that much lower; {needed:,} requests would tell {2 * GROWING_SHARE:.1%}"
+                f"{self.chance + GROWING_SHARE:.1%} of the arrivals from chance, so the rate that holds may "
+                f"be that much lower; {needed:,} requests would tell {2 * GROWING_SHARE:.1%}"
             )
         return ""
 
