@@ -72,4 +72,4 @@ def test_jumping_equals_stepping(kind: str, first: int) -> None:
     for seed in range(first, first + GROUP):
         result = check(build(kind, seed))
         stretched += sum(steps for log in result.steps for steps in log.steps if steps > 1)
-    assert stretched > 500, "hardly any stretch was passed: the comparison shows nothing"
+    assert stretched > 100, "hardly any stretch was passed: the comparison shows nothing"
