@@ -1,4 +1,4 @@
-"""Runs of a made-up server, written as those of real ones are."""
+"""Runs of a made-up server, written as those of real ones are, and the folder of a sweep."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
+from tests.study.sweeps import BASE, SWEEP
 
 FACTS = {
     "source": "made up",
@@ -60,3 +62,11 @@ def write_run(tmp_path: Path) -> WriteRun:
         return folder
 
     return write
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a sweep's file and its base."""
+    (tmp_path / "base.yaml").write_text(BASE)
+    (tmp_path / "sweep.yaml").write_text(SWEEP)
+    return tmp_path

@@ -21,7 +21,7 @@ from simserve.study.slo_terms import parse_slo
 from simserve.study.sweep import RESULTS, run_sweep
 from simserve.study.sweep_file import read_sweep_file
 from tests.study.executors import InOrder
-from tests.study.test_sweep import BASE, SWEEP
+from tests.study.sweeps import BASE, SWEEP
 
 # Not imported here: that takes a second, in every process that collects tests.
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray has no wheel for this Python")
