@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simserve.cost.calibrate.step_composition import Setup, StepModels, find_shape
-from simserve.cost.calibrate.step_tables import CalibrationOf, Row, compared_rows
+from simserve.cost.calibrate.step_tables import CalibrationOf, Priced, Row, compared_rows, price_rows
 from simserve.cost.calibrate.tables import number_column, text_column
-from simserve.errors import SimserveError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,13 +52,13 @@ class SiliconRuns:
         precision = text_column(table, "precision", default="").astype(str)
         seconds = number_column(table, "silicon_tpot_ms", missing=np.nan_to_num(0.0)) * 1e-3
         models = StepModels(calibration_of)
-        priced = [self._price(row, models) for row in table.to_dict("records")]
+        priced = price_rows(table.to_dict("records"), lambda row: self._price(row, models))
         return compared_rows(
             table, priced, seconds, hardware=hardware, framework=framework,
             dtype=precision.where(precision != "", "bfloat16"), op=stem + "/" + model,
         )  # fmt: skip
 
-    def _price(self, row: Row, models: StepModels) -> tuple[float, str, str]:
+    def _price(self, row: Row, models: StepModels) -> Priced:
         """Return seconds, the tier, and why a row is left out."""
         batch = row.get("batch_size")
         if row.get("mode") == "disagg" or not _is_number(batch):
@@ -80,12 +79,7 @@ class SiliconRuns:
             host="vllm-0.11" if row["backend"] == "vllm" else "none",
             overlaps=_overlaps(row),
         )
-        try:
-            model = models.of(setup)
-        except SimserveError as error:
-            return np.nan, "", str(error)
-        if model is None:
-            return np.nan, "", "the catalog has no such model"
+        model = models.of(setup)
         # Of one data-parallel rank: the runs' stated concurrency is the batch times the ranks.
         share = max(1, round(_number(batch, 1)))
         scale = _MEAN_LENGTH if _is_inference_max(row) else 1.0

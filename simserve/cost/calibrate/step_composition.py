@@ -15,6 +15,7 @@ from simserve.cost.kernel_calibration import KernelCalibration
 from simserve.cost.timer import Chunk
 from simserve.data_files import data_folder
 from simserve.devices.accelerator import Accelerator
+from simserve.errors import InputError
 from simserve.model.config import load_json, read_config
 from simserve.model.parallelism import Parallelism
 from simserve.model.shape import ModelShape
@@ -148,12 +149,16 @@ class StepModels:
         self._calibration_of = calibration_of
         self._models: dict[Setup, StepModel] = {}
 
-    def of(self, setup: Setup) -> StepModel | None:
-        """Return the model of a configuration; None if the catalog lacks its model."""
+    def of(self, setup: Setup) -> StepModel:
+        """Return the model of a configuration.
+
+        Raises:
+            InputError: If the catalog lacks its model.
+        """
         if setup not in self._models:
             shape = find_shape(setup.model)
             if shape is None:
-                return None
+                raise InputError("the catalog has no such model")
             self._models[setup] = StepModel(setup, shape, self._calibration_of(setup.hardware))
         return self._models[setup]
 

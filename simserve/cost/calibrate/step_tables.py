@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+
+from simserve.errors import SimserveError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from simserve.cost.kernel_calibration import KernelCalibration
 
 Row = dict[Any, Any]
+# Predicted seconds, the tier, and why the row is left out.
+Priced = tuple[float, str, str]
 CalibrationOf = Callable[[str], "KernelCalibration"]
 # Modules with a tuple `STEP_TABLES`: tables of whole steps, priced and not fitted.
 _MODULES = ("steps",)
@@ -48,9 +52,26 @@ def step_tables_of(stem: str) -> tuple[StepTable, ...]:
     return tuple(tables)
 
 
+def price_rows(rows: Iterable[Row], price: Callable[[Row], Priced]) -> list[Priced]:
+    """Return of each row the predicted seconds, the tier, and why the row is left out ("" if it is not).
+
+    Args:
+        rows: As measured.
+        price: Of one row; what it cannot price it raises a `SimserveError` for.
+    """
+    return [_price_or_tell(row, price) for row in rows]
+
+
+def _price_or_tell(row: Row, price: Callable[[Row], Priced]) -> Priced:
+    try:
+        return price(row)
+    except SimserveError as error:
+        return np.nan, "", str(error)
+
+
 def compared_rows(
     table: pd.DataFrame,
-    priced: list[tuple[float, str, str]],
+    priced: list[Priced],
     seconds: np.ndarray[tuple[int], np.dtype[np.float64]],
     **columns: Any,
 ) -> pd.DataFrame:
@@ -58,7 +79,7 @@ def compared_rows(
 
     Args:
         table: As measured.
-        priced: Of each row the predicted seconds, the tier, and why the row is left out ("" if it is not).
+        priced: As of `price_rows`.
         seconds: Of each row, as measured.
         columns: What else a row says of itself.
     """

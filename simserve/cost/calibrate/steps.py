@@ -12,9 +12,8 @@ import numpy as np
 
 from simserve.cost.calibrate.silicon_runs import SiliconRuns
 from simserve.cost.calibrate.step_composition import Setup, StepModels
-from simserve.cost.calibrate.step_tables import CalibrationOf, Row, compared_rows
+from simserve.cost.calibrate.step_tables import CalibrationOf, Priced, Row, compared_rows, price_rows
 from simserve.cost.calibrate.tables import number_column, text_column
-from simserve.errors import SimserveError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,14 +27,14 @@ class SplitwiseSteps:
     def rows(self, stem: str, table: pd.DataFrame, calibration_of: CalibrationOf) -> pd.DataFrame:
         """See `StepTable.rows`."""
         models = StepModels(calibration_of)
-        priced = [self._price(row, models) for row in table.to_dict("records")]
+        priced = price_rows(table.to_dict("records"), lambda row: self._price(row, models))
         return compared_rows(
             table, priced, number_column(table, "token_ms", above=True) * 1e-3,
             hardware=text_column(table, "hardware").astype(str), framework="vllm", dtype="float16",
             op=stem + "/" + text_column(table, "model").astype(str),
         )  # fmt: skip
 
-    def _price(self, row: Row, models: StepModels) -> tuple[float, str, str]:
+    def _price(self, row: Row, models: StepModels) -> Priced:
         hardware = str(row["hardware"])
         setup = Setup(
             hardware=hardware.removesuffix("-pcap"), framework="vllm", model=str(row["model"]),
@@ -43,8 +42,6 @@ class SplitwiseSteps:
             host_factor=_host_factor(hardware),
         )  # fmt: skip
         model = models.of(setup)
-        if model is None:
-            return np.nan, "", "the catalog has no such model"
         context = int(row["prompt_size"]) + int(row["token_size"]) // 2
         reason = "times of the power-capped GPU are made up from the others" if "pcap" in hardware else ""
         return model.decode_s(int(row["batch_size"]), context), model.timer.calibration.tier, reason
@@ -66,7 +63,7 @@ class DistServeSteps:
         models = StepModels(calibration_of)
         records = table.to_dict("records")
         return compared_rows(
-            table, [self._price(row, models) for row in records],
+            table, price_rows(records, lambda row: self._price(row, models)),
             np.array([self._measured_s(row) for row in records]),
             hardware=text_column(table, "hardware").astype(str),
             framework=text_column(table, "engine").astype(str), dtype="float16",
@@ -80,18 +77,13 @@ class DistServeSteps:
         decodes = _DECODES[row["phase"]]
         return (a + b * decodes * _CONTEXT + c * decodes) * 1e-3
 
-    def _price(self, row: Row, models: StepModels) -> tuple[float, str, str]:
+    def _price(self, row: Row, models: StepModels) -> Priced:
         engine, tp = str(row["engine"]), int(row["tp"])
         setup = Setup(
             hardware=str(row["hardware"]), framework=engine, model=str(row["model"]), tensor_parallel_size=tp,
             host="distserve" if engine == "distserve" else "vllm-0.2", fusion="eager",
         )  # fmt: skip
-        try:
-            model = models.of(setup)
-        except SimserveError as error:
-            return np.nan, "", str(error)
-        if model is None:
-            return np.nan, "", "the catalog has no such model"
+        model = models.of(setup)
         seconds = (
             model.prefill_s(_PROMPT)
             if row["phase"] == "prefill"
